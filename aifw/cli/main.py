@@ -1,0 +1,102 @@
+"""The `aifw` command: finds the verb, imports it, turns errors into messages and exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from aifw import __version__
+from aifw.errors import AifwError, ExitStatus
+
+VERBS: dict[str, tuple[str, str]] = {
+    # verb: (what it is about, one line of help)
+    "init": ("Write", "Write a commented starter spec."),
+    "validate": ("Write", "Check a spec; errors point at the line."),
+    "schema": ("Write", "Print the JSON Schema of specs, for editors."),
+    "explain": ("Write", "Say more about an error code or a kind."),
+    "doctor": ("Prepare", "Say what is installed and what a spec still needs."),
+    "fetch": ("Prepare", "Bring models and wheels ahead of time."),
+    "feedback": ("Prepare", "Import, count and export user feedback."),
+    "plan": ("Change", "Show what would change, where, and what it takes."),
+    "apply": ("Change", "Do what the plan says."),
+    "rollback": ("Change", "Move an alias back to what it pointed to before."),
+    "release": ("Change", "Let a rolled-back artifact be promoted again."),
+    "destroy": ("Change", "Forget everything a spec made; delete what is external."),
+    "gc": ("Change", "Delete artifacts nothing refers to."),
+    "status": ("Look", "Show what is there and what is running."),
+    "show": ("Look", "Show everything known about one resource or alias."),
+    "history": ("Look", "List runs, newest first."),
+    "logs": ("Look", "Print what a job wrote."),
+    "graph": ("Look", "Draw the spec's resources as Mermaid or DOT."),
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all verbs."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a verb."""
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"aifw.cli.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or say which was probably meant."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], VERBS, n=1)
+            meant = f" Did you mean `{close[0]}`?" if close else " `aifw --help` lists the verbs."
+            ctx.fail(f"there is no verb `{args[0]}`.{meant}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List verbs by what they are about, without importing them."""
+        for group in dict.fromkeys(group for group, _ in VERBS.values()):
+            with formatter.section(group):
+                formatter.write_dl([(verb, text) for verb, (about, text) in VERBS.items() if about == group])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="aifw")
+def main() -> None:
+    """Plan, budget and apply a self-improving AI stack from one YAML spec."""
+
+
+def run(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with a status of `ExitStatus`."""
+    try:
+        result = main.main(arguments, standalone_mode=False)
+        status = result if isinstance(result, int) else ExitStatus.DONE
+    except click.exceptions.Exit as stop:
+        status = stop.exit_code
+    except click.UsageError as error:
+        error.show()
+        status = ExitStatus.USAGE
+    except click.ClickException as error:
+        error.show()
+        status = ExitStatus.JOB_FAILED
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        status = ExitStatus.INTERRUPTED
+    except AifwError as error:
+        click.echo(f"error[{error.code}]: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"  = {error.hint}", err=True)
+        status = error.exit_status
+    except BrokenPipeError:
+        # The reader of a pipe went away: not an error, but Python would complain again while closing stdout.
+        sys.stderr.close()
+        status = ExitStatus.DONE
+    sys.exit(int(status))

@@ -1,0 +1,1 @@
+"""Data: feedback and preference pairs."""

@@ -1,0 +1,1 @@
+"""What is here: the machine's cores and memory, and the limits this process runs under."""

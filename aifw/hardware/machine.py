@@ -1,0 +1,55 @@
+"""What the probe found, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """Processor as /proc/cpuinfo and the scheduler report it.
+
+    Attributes:
+        model: Name, or `unknown`.
+        cores: Processors this process may run on (affinity and cgroup quota), at least 1.
+        flags: Instruction set flags.
+    """
+
+    model: str
+    cores: int
+    flags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes.
+
+    Attributes:
+        total: Of the machine.
+        available: What can be had without swapping (MemAvailable).
+        limit: The smallest cgroup limit above this process, or None.
+    """
+
+    total: int
+    available: int
+    limit: int | None = None
+
+    @property
+    def pool(self) -> int:
+        """The most that jobs could ever use here."""
+        return min(self.total, self.limit) if self.limit is not None else self.total
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine.
+
+    Attributes:
+        name: Host name.
+        devices: Where jobs can compute, best first.
+    """
+
+    name: str
+    cpu: Cpu
+    memory: Memory
+    devices: tuple[str, ...] = ("cpu",)

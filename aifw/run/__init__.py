@@ -1,0 +1,1 @@
+"""Do: the engine, its workers, and recovery after a crash."""

@@ -1,0 +1,1 @@
+"""Remember: state, artifacts, aliases and the journal, in SQLite and a content-addressed store."""
