@@ -37,7 +37,9 @@ _REFERENCE = re.compile(REFERENCE_PATTERN)
 class Settings(BaseModel):
     """Base of every kind's settings: unknown keys are errors, values are frozen, docstrings are documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, defer_build=True, serialize_by_alias=True
+    )
 
 
 class Ref(str, Generic[T]):
@@ -187,11 +189,11 @@ def reference_paths(settings: type[BaseModel]) -> tuple[tuple[tuple[str, ...], t
     """Find the fields of a settings class that are references.
 
     Returns:
-        Pairs of a path of field names (`*` stands for the elements of a list or the values of a mapping) and the output types accepted there.
+        Pairs of a path of names as a spec writes them, so aliases where a field has one (`*` stands for the elements of a list or the values of a mapping) and the output types accepted there.
     """
     found: list[tuple[tuple[str, ...], tuple[type[Output], ...]]] = []
     for name, field in settings.model_fields.items():
-        _collect(field.annotation, (name,), found)
+        _collect(field.annotation, (field.alias or name,), found)
     return tuple(found)
 
 
@@ -214,5 +216,7 @@ def _collect(annotation: Any, path: tuple[str, ...], found: list[Any]) -> None:
 
 @cache
 def execution_fields(settings: type[BaseModel]) -> frozenset[str]:
-    """Names of the top-level fields marked `execution`."""
-    return frozenset(name for name, field in settings.model_fields.items() if execution in field.metadata)
+    """Names of the top-level fields marked `execution`, as a spec writes them."""
+    return frozenset(
+        field.alias or name for name, field in settings.model_fields.items() if execution in field.metadata
+    )

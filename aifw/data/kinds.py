@@ -1,0 +1,200 @@
+"""Kinds of data sets: user feedback as it was when it was read, and preference pairs made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from aifw.errors import InputInvalid
+from aifw.hardware.machine import Machine
+from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Observation, Output, Workspace
+from aifw.settings import Ref, Settings, Share
+
+SQLITE = "sqlite:///"
+
+_WORKER_BYTES = 110 * 1024**2
+_SECONDS_TO_START = 0.8
+_SECONDS_PER_EVENT = 6e-5
+_SECONDS_PER_PAIR_SOURCE = 2.5e-3
+_UNKNOWN_ROWS = 1000
+
+
+class FeedbackEvents(Output):
+    """`events.jsonl`: one accepted event a line, canonical, sorted by id; `rejected.jsonl`: id, line and reason of every broken row.
+
+    Facts: `rows`, `conversations`, `raters`, `kinds` (rows by kind), `bytes`, `first`, `last` (times), `rejected` (rows by reason).
+    """
+
+    name = "feedback_events"
+
+
+class PreferencePairs(Output):
+    """`pairs.jsonl`: one object a line, sorted by id.
+
+    Keys: `id`, `group` (cluster of conversations), `prompt` (messages of `role` and `content`), `chosen`, `rejected`,
+    `confidence` (0.5 to 1), `source` (comparison, correction, thumbs, stars or simulated).
+
+    Facts: `rows`, `groups`, `chars_prompt`, `chars_chosen`, `chars_rejected` (means), `simulated` (rows).
+    """
+
+    name = "preference_pairs"
+
+
+class DataCard(Output):
+    """`card.json` and `card.md`: what the pairs are, what was lost and why, and whether surface features give the choice away."""
+
+    name = "data_card"
+
+
+class FeedbackSettings(Settings):
+    """Settings of `feedback`."""
+
+    source: str
+    """`sqlite:///relative.db`, `sqlite:////absolute.db`, or the path of a `.jsonl` file. `aifw feedback import` makes the database."""
+    table: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] = "feedback"
+    """Table of the database. Rows are only ever added; a table that is changed in place is read again with `--replace`."""
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, source: str) -> str:
+        if source.startswith(SQLITE) and len(source) > len(SQLITE):
+            return source
+        if "://" not in source and source.endswith(".jsonl"):
+            return source
+        raise PydanticCustomError("source", "expected `sqlite:///PATH` or the path of a `.jsonl` file")
+
+    def path(self, root: Path) -> Path:
+        """The file meant, from the folder of the spec."""
+        return root / Path(self.source.removeprefix(SQLITE)).expanduser()
+
+    @property
+    def is_database(self) -> bool:
+        """True for SQLite, False for JSON lines."""
+        return self.source.startswith(SQLITE)
+
+
+class PreferencesSettings(Settings):
+    """Settings of `preferences`."""
+
+    feedback: Annotated[Ref[FeedbackEvents], Field(alias="from")]
+    """The feedback to make pairs from."""
+    heldout: Annotated[Share, Field(gt=0, lt=1)] = 0.2
+    """Share of conversations kept for evaluation. An item never changes sides as feedback grows."""
+    min_confidence: Annotated[Share, Field(ge=0.5, lt=1)] = 0.6
+    """Drop real pairs the raters are less sure of; 0.5 keeps everything that is not a tie."""
+    simulate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    """Pairs to simulate for a start with little feedback: a good answer against a good answer to another question. Only in `train`, and marked."""
+    max_pairs: Annotated[int, Field(ge=1)] | None = None
+    """Most pairs in `train`. Which ones stay is decided by hash, so that few change as feedback grows."""
+    near_duplicates: Annotated[Share, Field(ge=0.5, le=1)] = 0.8
+    """Texts count as the same from this overlap (Jaccard index of 5-character shingles) on. 100% finds exact repetitions only."""
+
+
+class Feedback(ArtifactKind[FeedbackSettings]):
+    """A frozen copy of the usable feedback in a database or file."""
+
+    name = "feedback"
+    section = "datasets"
+    settings = FeedbackSettings
+    produces: ClassVar[Mapping[str, type[Output]]] = {"events": FeedbackEvents}
+    requires: ClassVar[Mapping[str, str]] = {"sqlalchemy": "train"}
+    run = "aifw.data.feedback:freeze"
+
+    def observe(self, settings: FeedbackSettings, workspace: Workspace) -> Observation:
+        """Fingerprint of the rows (SQLite: schema, highest row and count, and the content while it is small) or of the file.
+
+        Raises:
+            InputInvalid: The file or table is not there or cannot be read.
+        """
+        path = settings.path(workspace.root)
+        if not path.is_file():
+            raise InputInvalid(
+                f"there is no feedback at {path}",
+                hint=f"make it with `aifw feedback import FILE.jsonl --into {settings.source}`"
+                if settings.is_database
+                else "`source` is relative to the folder of the spec",
+            )
+        if settings.is_database:
+            from aifw.data.observation import look_at_table
+
+            return look_at_table(path, settings.table)
+        from aifw.data.observation import look_at_lines
+
+        return look_at_lines(path, workspace.digest_of)
+
+    def forecast(
+        self, settings: FeedbackSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+    ) -> Forecast:
+        """Reads in bounded memory; time grows with rows."""
+        observed = inputs["observation"].facts if "observation" in inputs else {}
+        known = "rows" in observed
+        rows = float(observed.get("rows", _UNKNOWN_ROWS))
+        facts = {"rows": rows, "bytes": float(observed.get("bytes", rows * 600))}
+        return Forecast(
+            memory=Estimate.around(_WORKER_BYTES, 0.25),
+            seconds=_seconds(rows, history, _SECONDS_PER_EVENT),
+            basis=_basis(history, f"{rows:,.0f} rows" if known else "the number of rows is not known yet"),
+            work=rows,
+            facts={"events": facts},
+        )
+
+
+class Preferences(ArtifactKind[PreferencesSettings]):
+    """Preference pairs from feedback: deduplicated, split without leaks, with a data card."""
+
+    name = "preferences"
+    section = "datasets"
+    settings = PreferencesSettings
+    produces: ClassVar[Mapping[str, type[Output]]] = {
+        "train": PreferencePairs,
+        "heldout": PreferencePairs,
+        "card": DataCard,
+    }
+    requires: ClassVar[Mapping[str, str]] = {"numpy": "train"}
+    run = "aifw.data.preferences:build"
+
+    def forecast(
+        self, settings: PreferencesSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+    ) -> Forecast:
+        """Pairs are held in memory; time grows with events, most of it for near-duplicates."""
+        events: Mapping[str, Any] = inputs["from"].facts if "from" in inputs else {}
+        rows = float(events.get("rows", _UNKNOWN_ROWS))
+        size = float(events.get("bytes", rows * 600))
+        pairs = _expected_pairs(events.get("kinds"), rows)
+        train = pairs * (1 - settings.heldout) + settings.simulate
+        if settings.max_pairs is not None:
+            train = min(train, settings.max_pairs)
+        heldout = pairs * settings.heldout
+        return Forecast(
+            memory=Estimate.around(_WORKER_BYTES + 12 * size + 20e6, 0.35),
+            seconds=_seconds(rows, history, _SECONDS_PER_PAIR_SOURCE),
+            basis=_basis(history, f"{rows:,.0f} events"),
+            work=rows,
+            facts={
+                "train": {"rows": round(train), "groups": round(train), "simulated": settings.simulate},
+                "heldout": {"rows": round(heldout), "groups": round(heldout), "simulated": 0},
+            },
+        )
+
+
+def _expected_pairs(kinds: Mapping[str, float] | None, rows: float) -> float:
+    """A comparison or correction is a pair; thumbs and stars need two events for one."""
+    if not kinds:
+        return 0.75 * rows
+    single = kinds.get("comparison", 0) + kinds.get("correction", 0)
+    return float(single + (kinds.get("thumbs", 0) + kinds.get("stars", 0)) / 2)
+
+
+def _seconds(rows: float, history: History, per_row: float) -> Estimate:
+    """Starting a worker takes longer than small data does, so measured rates count only for what they exceed the start by."""
+    rates = sorted(max(0.0, past.seconds - _SECONDS_TO_START) / past.work for past in history.past if past.work > 0)
+    rate = rates[len(rates) // 2] if rates else per_row
+    return Estimate.around(_SECONDS_TO_START + rows * rate, 0.2 if rates else 0.6)
+
+
+def _basis(history: History, size: str) -> str:
+    return f"{size}, {len(history.past)} earlier runs" if history.past else f"{size}, default rates"
