@@ -71,7 +71,7 @@ class Job(Generic[S]):
         device: Where to compute: `cpu`, `xpu:0`, ...
         threads: How many to use.
         memory: Limit in bytes, or None.
-        seed: From the spec and the resource's address; never from a clock.
+        seed: The seed of the spec if the kind says it is `seeded`, else 0; never from a clock.
         key: Identity of the result; idempotency key of an external effect.
         resume: Folder of the last checkpoint, or None.
         previous: Folder of the resource's former artifact, or None.

@@ -176,6 +176,10 @@ class Kind(Generic[S]):
         settings: A pydantic model; attribute docstrings are the documentation, `Ref[...]` fields the edges of the graph.
         produces: Named outputs and what they are. Each is a folder of that name in the artifact.
         requires: Import names of packages the work needs, and the extra that brings them: `{"torch": "train"}`.
+        seeded: True if the result depends on `job.seed`, which then is part of the identity.
+        cores: What a job keeps busy: one core, or all it may have. Jobs run side by side while cores and memory last.
+        moves_alias: For a kind whose result decides about an alias: the settings that name the alias and the candidate.
+            The output carries the fact `verdict`; see `aifw.plan.verdict`.
     """
 
     family: ClassVar[Family]
@@ -185,6 +189,9 @@ class Kind(Generic[S]):
     settings: ClassVar[type[BaseModel]]
     produces: ClassVar[Mapping[str, type[Output]]] = {}
     requires: ClassVar[Mapping[str, str]] = {}
+    seeded: ClassVar[bool] = False
+    cores: ClassVar[Literal["one", "all"]] = "one"
+    moves_alias: ClassVar[tuple[str, str] | None] = None
 
     def observe(self, settings: S, workspace: Workspace) -> Observation | None:
         """Look at what lives outside the store; None if there is nothing. Raises `InputInvalid` if it is not there."""

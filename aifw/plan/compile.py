@@ -1,0 +1,354 @@
+"""The planner: a pure function from a spec and a snapshot to a plan. No clock, disk, network or randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from aifw.errors import MemoryRefused, UsageError
+from aifw.kind import Forecast, History, InputFacts, Standing
+from aifw.plan.graph import edges, order, upstream
+from aifw.plan.identity import combine, differences, own_identity
+from aifw.plan.model import CERTAIN, PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step, Totals
+from aifw.plan.schedule import Schedule, Task, schedule
+from aifw.plan.snapshot import Binding, Snapshot
+from aifw.plan.verdict import consequence
+from aifw.spec.models import Resource, Spec
+from aifw.units import format_bytes
+
+_NO_HISTORY = History()
+
+
+def memory_budget(spec: Spec, snapshot: Snapshot) -> int:
+    """Bytes that running jobs may use together: the spec's budget, never more than the machine's pool less the reserve."""
+    available = max(0, snapshot.machine.memory.pool - spec.hardware.memory.reserve)
+    asked = spec.hardware.memory.budget
+    return available if asked is None else min(asked, available)
+
+
+def total_threads(spec: Spec, snapshot: Snapshot) -> int:
+    """Processor threads for all running jobs together."""
+    asked = spec.hardware.threads
+    return snapshot.machine.cpu.cores if asked == "auto" else asked
+
+
+def compile(  # noqa: A001 - the word of the design
+    spec: Spec, snapshot: Snapshot, *, targets: Collection[str] = (), replaced: Collection[str] = ()
+) -> Plan:
+    """Decide what has to change.
+
+    Args:
+        spec: A valid spec.
+        snapshot: The world as it is.
+        targets: Addresses to limit the plan to, with what they wait for; empty for all.
+        replaced: Addresses to make again although nothing changed.
+
+    Raises:
+        UsageError: A target or replaced address is not in the spec.
+        MemoryRefused: A job needs more memory than the budget.
+    """
+    for address in (*targets, *replaced):
+        if address not in spec.resources:
+            raise UsageError(f"there is no resource `{address}` in the spec", hint="`aifw graph` shows what there is")
+    waits_for = edges(spec, snapshot.aliases)
+    wanted = upstream(waits_for, targets) if targets else frozenset(spec.resources)
+    planner = _Planner(spec, snapshot, frozenset(replaced))
+    for address in order(waits_for):
+        if address in wanted:
+            planner.add(spec.resources[address], waits_for[address])
+    steps = list(planner.steps.values())
+    if not targets:
+        steps.extend(
+            _removed(binding) for address, binding in sorted(snapshot.bindings.items()) if address not in spec.resources
+        )
+    budget = memory_budget(spec, snapshot)
+    warnings = _check_memory(steps, budget)
+    steps, totals = _scheduled(spec, steps, budget, total_threads(spec, snapshot))
+    return Plan(
+        name=spec.name,
+        spec=spec.digest,
+        serial=snapshot.serial,
+        machine=snapshot.machine.name,
+        steps=tuple(steps),
+        aliases=tuple(
+            AliasChange(name, reference.address)
+            for name, reference in sorted(spec.aliases.items())
+            if name not in snapshot.aliases and reference.address in planner.steps
+        ),
+        totals=totals,
+        targets=tuple(sorted(targets)),
+        replaced=tuple(sorted(replaced)),
+        warnings=tuple(warnings),
+    )
+
+
+class _Planner:
+    """Plans one resource after another, each after what it waits for."""
+
+    def __init__(self, spec: Spec, snapshot: Snapshot, replaced: frozenset[str]) -> None:
+        self.spec = spec
+        self.snapshot = snapshot
+        self.replaced = replaced
+        self.steps: dict[str, Step] = {}
+        self.forecasts: dict[str, Forecast] = {}
+        self.alias_digests = {name: pointer.digest for name, pointer in snapshot.aliases.items()}
+        self.device = snapshot.machine.devices[0]
+        self.threads = total_threads(spec, snapshot)
+
+    def add(self, resource: Resource, after: tuple[str, ...]) -> None:
+        """Decide about one resource."""
+        inputs, recipes = self._inputs(resource)
+        own = own_identity(resource, self.snapshot.observations.get(resource.address), self.spec.seed)
+        digests = {each.field: each.digest for each in inputs if each.digest is not None}
+        key = combine(own, digests) if len(digests) == len(inputs) else None
+        step = Step(
+            address=resource.address,
+            kind=resource.kind.name,
+            action=Action.REUSE,
+            reasons=(),
+            recipe=combine(own, recipes),
+            key=key,
+            inputs=inputs,
+            after=after,
+        )
+        step = self._decide(step, resource, own, digests)
+        if step.action is Action.REUSE and resource.kind.moves_alias is not None:
+            step = self._judge(step, resource)
+        if step.action in PENDING and not step.effect_only:
+            forecast = self._forecast(step, resource)
+            step = replace(step, device=self.device, forecast=forecast)
+        self.steps[resource.address] = step
+
+    def _inputs(self, resource: Resource) -> tuple[tuple[PlannedInput, ...], dict[str, str]]:
+        inputs: list[PlannedInput] = []
+        recipes: dict[str, str] = {}
+        for reference in resource.references:
+            pointer = self.snapshot.aliases.get(reference.alias) if reference.alias is not None else None
+            if pointer is not None:
+                recipes[reference.field] = pointer.digest
+                inputs.append(
+                    PlannedInput(
+                        reference.field,
+                        reference.address,
+                        pointer.output,
+                        reference.alias,
+                        pointer.digest,
+                        pointer.artifact,
+                    )
+                )
+                continue
+            maker = self.steps[reference.address]
+            recipes[reference.field] = f"{maker.recipe}.{reference.output}"
+            digest = artifact = None
+            if maker.action not in PENDING or maker.effect_only:
+                artifact = maker.artifact
+                digest = self._output_digest(maker, reference.output)
+            inputs.append(
+                PlannedInput(reference.field, reference.address, reference.output, reference.alias, digest, artifact)
+            )
+        return tuple(inputs), recipes
+
+    def _output_digest(self, maker: Step, output: str) -> str:
+        if not maker.artifact:
+            # An external resource has no content in the store: who uses it depends on what it was made from.
+            return f"external:{maker.key}.{output}"
+        return self.snapshot.artifacts[maker.artifact].outputs[output].digest
+
+    def _decide(self, step: Step, resource: Resource, own: str, digests: Mapping[str, str]) -> Step:
+        binding = self.snapshot.bindings.get(resource.address)
+        if binding is not None and binding.kind != resource.kind.name:
+            binding = replace(binding, artifact="")
+        damage = self._damage(binding)
+        if resource.address in self.replaced:
+            return replace(step, action=Action.REPLACE, reasons=(Reason("asked", "asked for with --replace"),))
+        if binding is not None and not damage and binding.artifact and step.key is not None and step.key != binding.key:
+            standing = Standing(
+                digests, self.alias_digests, {each.field: each.alias for each in step.inputs if each.alias is not None}
+            )
+            settled = resource.kind.settled(resource.settings, standing)
+            if settled is not None:
+                return replace(step, artifact=binding.artifact, key=binding.key, reasons=(Reason("alias", settled),))
+        if step.key is not None:
+            return self._decide_known(step, resource, own, binding, damage)
+        if binding is None:
+            return replace(step, action=Action.CREATE, reasons=(Reason("new", "new"),))
+        if damage:
+            return replace(step, action=Action.REPLACE, reasons=(Reason("damage", damage),))
+        changed = differences(binding.identity_json, own, type(resource.settings))
+        pending = [each.address for each in step.inputs if each.digest is None]
+        if changed:
+            return replace(step, action=Action.UPDATE, artifact=binding.artifact or None, reasons=tuple(changed))
+        names = " or ".join(dict.fromkeys(pending))
+        return replace(
+            step,
+            action=Action.MAYBE,
+            artifact=binding.artifact or None,
+            reasons=(Reason("input", f"only if {names} changes"),),
+        )
+
+    def _decide_known(self, step: Step, resource: Resource, own: str, binding: Binding | None, damage: str) -> Step:
+        assert step.key is not None
+        if resource.kind.family != "artifact":
+            if binding is not None and binding.key == step.key:
+                return step
+        else:
+            known = self.snapshot.made.get(step.key)
+            record = self.snapshot.artifacts.get(known) if known is not None else None
+            if record is not None and not record.damage:
+                again = binding is None or binding.artifact != known
+                return replace(
+                    step, artifact=known, reasons=(Reason("input", "the same was made before"),) if again else ()
+                )
+            if record is not None:
+                damage = record.damage
+        reasons = self._changes(step, resource, own, binding)
+        if damage and not reasons:
+            return replace(step, action=Action.REPLACE, reasons=(Reason("damage", damage),))
+        checkpoint = self.snapshot.checkpoints.get(step.key)
+        if checkpoint is not None:
+            reasons = (Reason("checkpoint", f"goes on from step {checkpoint}"), *reasons)
+            return replace(step, action=Action.RESUME, reasons=reasons)
+        if binding is None:
+            return replace(step, action=Action.CREATE, reasons=(Reason("new", "new"),))
+        if not reasons:
+            reasons = (Reason("input", "its artifact is no longer in the store"),)
+        return replace(step, action=Action.UPDATE, artifact=binding.artifact or None, reasons=reasons)
+
+    def _changes(self, step: Step, resource: Resource, own: str, binding: Binding | None) -> tuple[Reason, ...]:
+        if binding is None:
+            return ()
+        found = differences(binding.identity_json, own, type(resource.settings))
+        if not found and step.key != binding.key:
+            through = [f"@{each.alias}" if each.alias else each.address for each in step.inputs]
+            found = [Reason("input", "input " + ", ".join(dict.fromkeys(through)) + " changed")]
+        return tuple(found)
+
+    def _damage(self, binding: Binding | None) -> str:
+        if binding is None or not binding.artifact:
+            return ""
+        record = self.snapshot.artifacts.get(binding.artifact)
+        return record.damage if record is not None else ""
+
+    def _judge(self, step: Step, resource: Resource) -> Step:
+        assert resource.kind.moves_alias is not None
+        assert step.artifact is not None
+        alias_field, candidate_field = resource.kind.moves_alias
+        candidate = next(each for each in step.inputs if each.field == candidate_field)
+        verdict = next(
+            (
+                found
+                for output in self.snapshot.artifacts[step.artifact].outputs.values()
+                if (found := output.facts.get("verdict"))
+            ),
+            None,
+        )
+        if verdict is None or candidate.digest is None:
+            return step
+        pointer = self.snapshot.aliases.get(getattr(resource.settings, alias_field))
+        outcome = consequence(verdict, pointer, candidate.digest, self.snapshot.quarantined)
+        if outcome.outcome == "held":
+            return replace(step, action=Action.HELD, reasons=(Reason("verdict", outcome.text),))
+        if outcome.outcome == "move":
+            return replace(step, action=Action.UPDATE, effect_only=True, reasons=(Reason("verdict", outcome.text),))
+        return step
+
+    def _forecast(self, step: Step, resource: Resource) -> Forecast:
+        inputs = {each.field: self._facts(each) for each in step.inputs}
+        history = self.snapshot.history.get(resource.kind.name, _NO_HISTORY)
+        forecast = resource.kind.forecast(resource.settings, inputs, self.snapshot.machine, history)
+        self.forecasts[resource.address] = forecast
+        return forecast
+
+    def _facts(self, planned: PlannedInput) -> InputFacts:
+        if planned.artifact and planned.digest is not None:
+            return InputFacts(
+                planned.address, self.snapshot.artifacts[planned.artifact].outputs[planned.output].facts, certain=True
+            )
+        maker = self.steps.get(planned.address)
+        expected = (
+            self.forecasts[planned.address].facts.get(planned.output, {}) if planned.address in self.forecasts else {}
+        )
+        former = {}
+        if maker is not None and maker.artifact and maker.artifact in self.snapshot.artifacts:
+            record = self.snapshot.artifacts[maker.artifact].outputs.get(planned.output)
+            former = dict(record.facts) if record is not None else {}
+        return InputFacts(planned.address, {**former, **expected}, certain=False)
+
+
+def _removed(binding: Binding) -> Step:
+    action = Action.FORGET if binding.family == "artifact" else Action.DELETE
+    return Step(
+        address=binding.address,
+        kind=binding.kind,
+        action=action,
+        reasons=(Reason("removed", "no longer in the spec"),),
+        recipe=binding.recipe,
+        key=binding.key,
+        artifact=binding.artifact or None,
+    )
+
+
+def _check_memory(steps: list[Step], budget: int) -> list[str]:
+    """Refuse what cannot fit; warn of what may not."""
+    warnings: list[str] = []
+    for step in steps:
+        if step.forecast is None:
+            continue
+        memory = step.forecast.memory
+        certain = all(each.digest is not None for each in step.inputs)
+        if (memory.mid if certain else memory.low) > budget:
+            raise MemoryRefused(
+                f"{step.address} needs {format_bytes(memory.low)} to {format_bytes(memory.high)} of memory, the budget is {format_bytes(budget)}",
+                hint=f"raise hardware.memory.budget, or make the job smaller. Basis: {step.forecast.basis}",
+            )
+        if memory.high > budget:
+            warnings.append(
+                f"{step.address} may need up to {format_bytes(memory.high)}, more than the budget of {format_bytes(budget)}; it is ended if it does"
+            )
+    return warnings
+
+
+def _scheduled(spec: Spec, steps: list[Step], budget: int, threads: int) -> tuple[list[Step], Totals]:
+    jobs = [(step, step.forecast) for step in steps if step.forecast is not None]
+    if not jobs:
+        return steps, Totals(0, "", budget, 0, 0, 0, 0, 0)
+
+    def estimate(bound: Literal["low", "mid", "high"]) -> Schedule:
+        tasks = [
+            Task(
+                step.address,
+                step.after,
+                min(budget, round(forecast.memory.high)),
+                getattr(forecast.seconds, bound),
+                threads if spec.resources[step.address].kind.cores == "all" else 1,
+            )
+            for step, forecast in jobs
+            if bound != "low" or step.action in CERTAIN
+        ]
+        return schedule(_with_indirect(tasks, steps), budget, threads)
+
+    expected = estimate("mid")
+    totals = Totals(
+        memory=expected.memory,
+        memory_at=expected.memory_at,
+        budget=budget,
+        seconds_low=estimate("low").end,
+        seconds_mid=expected.end,
+        seconds_high=estimate("high").end,
+        cost_low=round(sum(forecast.cost.low for step, forecast in jobs if step.action in CERTAIN)),
+        cost_high=round(sum(forecast.cost.high for _, forecast in jobs)),
+    )
+    return [replace(step, start=expected.start.get(step.address)) for step in steps], totals
+
+
+def _with_indirect(tasks: list[Task], steps: list[Step]) -> list[Task]:
+    """Let a job wait for jobs it depends on through resources that do not run."""
+    running = {task.address for task in tasks}
+    reach: dict[str, frozenset[str]] = {}
+    for step in steps:
+        found: set[str] = set()
+        for each in step.after:
+            found |= {each} if each in running else reach.get(each, frozenset())
+        reach[step.address] = frozenset(found)
+    return [replace(task, after=tuple(sorted(reach[task.address]))) for task in tasks]
