@@ -16,9 +16,9 @@ from aifw.settings import Ref, Settings, Share
 
 SQLITE = "sqlite:///"
 
-_WORKER_BYTES = 110 * 1024**2
+_WORKER_BYTES = 80 * 1024**2
 _SECONDS_TO_START = 0.8
-_SECONDS_PER_EVENT = 6e-5
+_SECONDS_PER_EVENT = 1.2e-4
 _SECONDS_PER_PAIR_SOURCE = 2.5e-3
 _UNKNOWN_ROWS = 1000
 

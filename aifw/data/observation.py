@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from aifw.errors import InputInvalid
 from aifw.kind import Observation
@@ -20,7 +19,8 @@ _BLOCK = 1 << 20
 
 def read_only(path: Path) -> sqlite3.Connection:
     """Open a SQLite database that others may be writing, without ever making or changing it."""
-    connection = sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, isolation_level=None)
+    location = str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    connection = sqlite3.connect(f"file:{location}?mode=ro", uri=True, isolation_level=None)
     connection.text_factory = bytes_or_text
     return connection
 
