@@ -107,6 +107,7 @@ class _Planner:
             kind=resource.kind.name,
             action=Action.REUSE,
             reasons=(),
+            identity=own,
             recipe=combine(own, recipes),
             key=key,
             inputs=inputs,

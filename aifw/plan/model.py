@@ -84,6 +84,7 @@ class Step:
     """One resource in a plan.
 
     Attributes:
+        identity: The part of the identity that does not come from inputs, as canonical JSON.
         recipe: Identity with the recipes of the inputs.
         key: Identity with the digests of the inputs, or None while one is pending.
         artifact: What it is bound to or will reuse, or None.
@@ -95,6 +96,7 @@ class Step:
     kind: str
     action: Action
     reasons: tuple[Reason, ...]
+    identity: str = ""
     recipe: str = ""
     key: str | None = None
     artifact: str | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 from aifw.errors import PlanStale, UsageError
 from aifw.plan.identity import canonical
-from aifw.plan.model import CHANGES, PENDING, Action, Plan
+from aifw.plan.model import CHANGES, Action, Plan
 
 FORMAT = "aifw.plan/v1"
 
@@ -86,11 +86,7 @@ def check(saved: dict[str, Any], fresh: Plan, progressed: bool) -> None:
         then = before.pop(step.address, None)
         if then is None:
             raise PlanStale(f"{step.address} was not in the saved plan", hint=hint)
-        if step.action not in CHANGES:
-            continue
-        if then["action"] not in {*CHANGES} or (
-            step.action in PENDING and then.get("recipe") != step.recipe and not progressed
-        ):
+        if step.identity != then.get("identity", "") or (step.action in CHANGES and then["action"] not in {*CHANGES}):
             raise PlanStale(f"{step.address} has changed since the plan was saved", hint=hint)
     gone = [address for address, step in before.items() if step["action"] not in {Action.FORGET, Action.DELETE}]
     if gone:

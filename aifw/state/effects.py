@@ -1,0 +1,54 @@
+"""The journal of effects outside the store: intent, act, outcome. Recovery repeats an intent without an outcome under the same key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from aifw.boundary import boundary
+from aifw.plan.snapshot import Binding
+from aifw.state.store import Store, changed, now, put_binding
+
+
+def intend(store: Store, key: str, verb: str, address: str, kind: str, run: int, intent: Mapping[str, Any]) -> None:
+    """Write down what is about to be done. Intending the same again keeps the first intent."""
+    with store.transaction() as connection:
+        connection.execute(
+            "insert into effect (key, verb, address, kind, run, state, intent, at) values (?, ?, ?, ?, ?, 'intended', ?, ?)"
+            " on conflict (key, verb) do update set state = 'intended', run = excluded.run, intent = excluded.intent, at = excluded.at",
+            (key, verb, address, kind, run, json.dumps(intent), now()),
+        )
+    boundary("effect.intended")
+
+
+def created(store: Store, binding: Binding, verb: str, run: int, outcome: Mapping[str, Any]) -> None:
+    """An external thing is as it should be."""
+    boundary("effect.acted")
+    with store.transaction() as connection:
+        connection.execute(
+            "update effect set state = 'done', outcome = ?, at = ? where key = ? and verb = ?",
+            (json.dumps(outcome), now(), binding.key, verb),
+        )
+        put_binding(connection, binding, outcome, run)
+        changed(connection)
+    boundary("effect.recorded")
+
+
+def deleted(store: Store, key: str, address: str) -> None:
+    """An external thing is gone."""
+    boundary("effect.deleted")
+    with store.transaction() as connection:
+        connection.execute("update effect set state = 'done', at = ? where key = ? and verb = 'delete'", (now(), key))
+        connection.execute("delete from binding where address = ?", (address,))
+        changed(connection)
+    boundary("effect.forgotten")
+
+
+def intent_of(store: Store, key: str) -> dict[str, Any] | None:
+    """The settings an external thing was last made with, so that it can be deleted after its entry left the spec."""
+    rows = store.rows("select intent from effect where key = ? and verb in ('create', 'update') order by at desc", key)
+    if not rows:
+        return None
+    found: dict[str, Any] = json.loads(rows[0][0])
+    return found

@@ -1,0 +1,270 @@
+"""What is remembered between runs. Every method that writes is one durable transaction; readers never wait for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aifw.hardware.machine import Machine
+from aifw.kind import History, Observation, Past
+from aifw.plan.snapshot import ArtifactRecord, Binding, OutputRecord, Pointer, Snapshot
+from aifw.state.artifacts import ArtifactStore, digest_of
+from aifw.state.database import connect, transaction
+from aifw.state.layout import Layout
+
+_HISTORY_LENGTH = 20
+
+
+def now() -> str:
+    """UTC time as ISO 8601 with milliseconds."""
+    seconds = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{int(seconds * 1000) % 1000:03d}Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An artifact as the store registers it: digest, bytes, fingerprint of its files, and the manifest it came with."""
+
+    digest: str
+    size: int
+    fingerprint: str
+    manifest: Mapping[str, Any]
+
+
+class Store:
+    """The state of one spec."""
+
+    def __init__(self, connection: sqlite3.Connection, layout: Layout) -> None:
+        self.connection = connection
+        self.layout = layout
+        self.artifacts = ArtifactStore(layout.artifacts)
+
+    @classmethod
+    def open(cls, layout: Layout) -> Store:
+        """Open the state, making it if it is not there."""
+        connection = connect(layout.database, create=True)
+        assert connection is not None
+        return cls(connection, layout)
+
+    @classmethod
+    def existing(cls, layout: Layout) -> Store | None:
+        """Open the state if there is one."""
+        connection = connect(layout.database, create=False)
+        return None if connection is None else cls(connection, layout)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
+        """One durable step."""
+        return transaction(self.connection)
+
+    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        return self.connection.execute(query, parameters).fetchall()
+
+    @property
+    def serial(self) -> int:
+        """How often the state has changed."""
+        return int(self.rows("select value from meta where name = 'serial'")[0][0])
+
+    # Reading for the planner
+
+    def snapshot(self, machine: Machine, observations: Mapping[str, Observation], kinds: Iterable[str]) -> Snapshot:
+        """The state as the planner sees it."""
+        bindings = {
+            row[0]: Binding(*row)
+            for row in self.rows("select address, kind, family, artifact, key, recipe, identity from binding")
+        }
+        outputs: dict[str, dict[str, OutputRecord]] = {}
+        for artifact, name, digest, facts in self.rows("select artifact, name, digest, facts from output"):
+            outputs.setdefault(artifact, {})[name] = OutputRecord(digest, facts)
+        bound = {binding.artifact for binding in bindings.values()}
+        records = {
+            digest: ArtifactRecord(
+                digest,
+                kind,
+                outputs.get(digest, {}),
+                damage or (self._damage(digest, fingerprint) if digest in bound else ""),
+            )
+            for digest, kind, fingerprint, damage in self.rows("select digest, kind, fingerprint, damage from artifact")
+        }
+        return Snapshot(
+            machine=machine,
+            serial=self.serial,
+            observations=observations,
+            bindings=bindings,
+            made=dict(self.connection.execute("select key, artifact from made").fetchall()),
+            artifacts=records,
+            aliases=self.aliases(),
+            quarantined=dict(self.connection.execute("select digest, reason from quarantine").fetchall()),
+            checkpoints=self._checkpoints(),
+            history={kind: self.history(kind) for kind in kinds},
+        )
+
+    def _damage(self, digest: str, fingerprint: str) -> str:
+        if self.artifacts.fingerprint(digest) == fingerprint:
+            return ""
+        return self.artifacts.damage(digest)
+
+    def _checkpoints(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        try:
+            keys = os.listdir(self.layout.folder / "checkpoints")
+        except FileNotFoundError:
+            return found
+        for key in keys:
+            steps = [int(path.name[5:]) for path in self.layout.checkpoints(key).glob("step-*")]
+            if steps:
+                found[key] = max(steps)
+        return found
+
+    def history(self, kind: str) -> History:
+        """Finished jobs of a kind, newest first."""
+        rows = self.rows(
+            "select actual, settings from job where kind = ? and state = 'done' and actual is not null order by ended desc limit ?",
+            kind,
+            _HISTORY_LENGTH,
+        )
+        past = []
+        for actual_json, settings in rows:
+            actual = json.loads(actual_json)
+            if not actual.get("resumed"):
+                past.append(Past(actual["memory"], actual["seconds"], actual.get("work", 0.0), json.loads(settings)))
+        return History(tuple(past))
+
+    def aliases(self) -> dict[str, Pointer]:
+        """Where every alias points."""
+        return {
+            row[0]: Pointer(*row[1:]) for row in self.rows("select name, artifact, output, digest, label from alias")
+        }
+
+    def digest_of(self) -> Callable[[Path], str]:
+        """sha256 of a file, remembered by size, mtime and inode."""
+        known = {row[0]: row[1:] for row in self.rows("select path, size, mtime, inode, digest from observed")}
+
+        def digest(path: Path) -> str:
+            status = path.stat()
+            seen = known.get(os.fspath(path))
+            if seen is not None and seen[:3] == (status.st_size, status.st_mtime_ns, status.st_ino):
+                return str(seen[3])
+            return digest_of(path)
+
+        return digest
+
+    def remember_observed(self, paths: Mapping[str, str]) -> None:
+        """Keep the digests of files that were looked at."""
+        rows = []
+        for name, digest in paths.items():
+            status = Path(name).stat()
+            rows.append((name, status.st_size, status.st_mtime_ns, status.st_ino, digest))
+        if rows:
+            with self.transaction() as connection:
+                connection.executemany("replace into observed values (?, ?, ?, ?, ?)", rows)
+
+    # Runs
+
+    def begin_run(self, spec: str, plan: str | None) -> int:
+        """Register a run; returns its number."""
+        with self.transaction() as connection:
+            cursor = connection.execute(
+                "insert into run (plan, spec, pid, serial, state, started) values (?, ?, ?, ?, 'running', ?)",
+                (plan, spec, os.getpid(), self.serial, now()),
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def end_run(self, run: int, state: str, summary: Mapping[str, Any]) -> None:
+        """Close a run: `done`, `failed`, `held`, `interrupted` or `crashed`."""
+        with self.transaction() as connection:
+            connection.execute(
+                "update run set state = ?, ended = ?, summary = ? where id = ?",
+                (state, now(), json.dumps(summary), run),
+            )
+
+    def moved_only_by(self, plan: str, serial: int) -> bool:
+        """Whether every change of the state since `serial` came from runs of this saved plan."""
+        others = self.rows("select count(*) from run where serial >= ? and (plan is null or plan != ?)", serial, plan)[
+            0
+        ][0]
+        own = self.rows("select count(*) from run where serial >= ? and plan = ?", serial, plan)[0][0]
+        moves = self.rows(
+            "select count(*) from alias_move m where m.run is null and m.at > (select min(started) from run where serial >= ? and plan = ?)",
+            serial,
+            plan,
+        )[0][0]
+        return bool(own) and not others and not moves
+
+    # Bindings
+
+    def bind(self, binding: Binding, facts: Mapping[str, Any], run: int) -> None:
+        """Let an address stand for something that is there already."""
+        with self.transaction() as connection:
+            put_binding(connection, binding, facts, run)
+            changed(connection)
+
+    def forget(self, address: str) -> None:
+        """Drop what an address stands for; the bytes stay until they are collected."""
+        with self.transaction() as connection:
+            connection.execute("delete from binding where address = ?", (address,))
+            changed(connection)
+
+    def mark_damaged(self, digest: str, damage: str) -> None:
+        """Note that an artifact's bytes are wrong, so that the next plan makes it again."""
+        with self.transaction() as connection:
+            connection.execute("update artifact set damage = ? where digest = ?", (damage, digest))
+
+
+def changed(connection: sqlite3.Connection) -> None:
+    """Count a change of the state."""
+    connection.execute("update meta set value = cast(value as integer) + 1 where name = 'serial'")
+
+
+def put_binding(connection: sqlite3.Connection, binding: Binding, facts: Mapping[str, Any], run: int) -> None:
+    """Write a binding inside a transaction."""
+    connection.execute(
+        "replace into binding (address, kind, family, artifact, key, recipe, identity, facts, run) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            binding.address,
+            binding.kind,
+            binding.family,
+            binding.artifact,
+            binding.key,
+            binding.recipe,
+            binding.identity_json,
+            json.dumps(facts),
+            run,
+        ),
+    )
+
+
+def put_artifact(connection: sqlite3.Connection, made: Made, key: str, job: str) -> None:
+    """Register an artifact and the key it was made under, inside a transaction."""
+    connection.execute(
+        "replace into artifact (digest, kind, size, fingerprint, facts, damage, job, made_at) values (?, ?, ?, ?, ?, '', ?, ?)",
+        (
+            made.digest,
+            made.manifest["kind"],
+            made.size,
+            made.fingerprint,
+            json.dumps(made.manifest["facts"]),
+            job,
+            now(),
+        ),
+    )
+    connection.executemany(
+        "replace into output (artifact, name, digest, facts) values (?, ?, ?, ?)",
+        [
+            (made.digest, name, output["digest"], json.dumps(output["facts"]))
+            for name, output in made.manifest["outputs"].items()
+        ],
+    )
+    connection.execute("replace into made (key, artifact) values (?, ?)", (key, made.digest))
