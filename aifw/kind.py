@@ -198,7 +198,7 @@ class Kind(Generic[S]):
         return None
 
     def forecast(self, settings: S, inputs: Mapping[str, InputFacts], machine: Machine, history: History) -> Forecast:
-        """Say what a job will need."""
+        """Say what a job will need. `inputs` is by reference field; `observation` holds the facts of what `observe` saw, if it saw anything."""
         raise NotImplementedError
 
     def settled(self, settings: S, standing: Standing) -> str | None:

@@ -216,7 +216,7 @@ def _collect(annotation: Any, path: tuple[str, ...], found: list[Any]) -> None:
 
 @cache
 def execution_fields(settings: type[BaseModel]) -> frozenset[str]:
-    """Names of the top-level fields marked `execution`, as a spec writes them."""
+    """Names of the top-level fields marked `execution`."""
     return frozenset(
         field.alias or name for name, field in settings.model_fields.items() if execution in field.metadata
     )

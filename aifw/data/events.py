@@ -173,9 +173,9 @@ def _no_constant(name: str) -> None:
     raise ValueError(name)
 
 
-def encode(event: Mapping[str, Any]) -> str:
-    """One canonical JSON line, without the line feed."""
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+def encode(value: object) -> str:
+    """One line of JSON without white space, keys in the order given."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def as_columns(event: Event) -> dict[str, Any]:

@@ -256,6 +256,9 @@ class _Planner:
 
     def _forecast(self, step: Step, resource: Resource) -> Forecast:
         inputs = {each.field: self._facts(each) for each in step.inputs}
+        observation = self.snapshot.observations.get(resource.address)
+        if observation is not None:
+            inputs["observation"] = InputFacts(resource.address, observation.facts, certain=True)
         history = self.snapshot.history.get(resource.kind.name, _NO_HISTORY)
         forecast = resource.kind.forecast(resource.settings, inputs, self.snapshot.machine, history)
         self.forecasts[resource.address] = forecast
