@@ -24,8 +24,9 @@ The same columns are the table `feedback` of a SQLite database, where `turns` is
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 COLUMNS = (
@@ -184,3 +185,15 @@ def as_columns(event: Event) -> dict[str, Any]:
     if row["turns"] is not None:
         row["turns"] = encode(row["turns"])
     return row
+
+
+def read_events(folder: Path) -> Iterator[Event]:
+    """The events of a `FeedbackEvents` output, by id."""
+    with (folder / "events.jsonl").open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def listed(reasons: Mapping[str, int]) -> str:
+    """`3 empty answer, 1 not JSON`: most frequent first."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items(), key=lambda at: (-at[1], at[0])))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aifw.data.database import Sorter, snapshot
-from aifw.data.events import BrokenRow, Event, check, encode, parse_line
+from aifw.data.events import BrokenRow, Event, check, encode, listed, parse_line
 from aifw.data.kinds import FeedbackSettings
 from aifw.errors import InputInvalid
 from aifw.job import Job
@@ -62,11 +62,11 @@ def freeze(job: Job[FeedbackSettings]) -> None:
     usable = sum(kinds.values())
     if not usable:
         raise InputInvalid(
-            f"{path} holds no usable feedback: {lost(rejected)}" if rejected else f"{path} holds no feedback",
+            f"{path} holds no usable feedback: {listed(rejected)}" if rejected else f"{path} holds no feedback",
             hint="`aifw feedback stats` counts what is there; its help lists the columns of each kind",
         )
     if rejected:
-        job.note(f"{sum(rejected.values()):,} of {usable + sum(rejected.values()):,} rows skipped: {lost(rejected)}")
+        job.note(f"{sum(rejected.values()):,} of {usable + sum(rejected.values()):,} rows skipped: {listed(rejected)}")
     for name, value in (
         ("rows", usable),
         ("conversations", conversations),
@@ -78,11 +78,6 @@ def freeze(job: Job[FeedbackSettings]) -> None:
         ("rejected", dict(sorted(rejected.items()))),
     ):
         job.fact(name, value, "events")
-
-
-def lost(reasons: Counter[str]) -> str:
-    """`3 empty answer, 1 not JSON`: most frequent first."""
-    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items(), key=lambda at: (-at[1], at[0])))
 
 
 @contextmanager
@@ -141,10 +136,3 @@ def _sorted_events(rows: Iterable[Row], sorter: Sorter) -> Iterator[tuple[int, s
 
 def _printable(identifier: object) -> str | None:
     return identifier.encode(errors="replace").decode()[:200] if isinstance(identifier, str) else None
-
-
-def read_events(folder: Path) -> Iterator[Event]:
-    """The events of a `FeedbackEvents` output, by id."""
-    with (folder / "events.jsonl").open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)

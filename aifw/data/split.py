@@ -102,6 +102,11 @@ class Split:
     group: dict[str, str]
     largest: int
 
+    def group_of(self, pair: Pair) -> str:
+        """Name of the cluster of a pair. A simulated pair may come from a conversation without a real one, a cluster of its own."""
+        first = pair.conversations[0]
+        return self.group.get(first) or f"{stable_hash(first):016x}"
+
 
 def is_heldout(opening: str, share: float) -> bool:
     """Which side a conversation is on, by its normalised first message."""
@@ -164,7 +169,7 @@ def simulate(good: Sequence[GoodAnswer], found: Split, likeness: Likeness, share
     Returns:
         At most `count` pairs by id; fewer if there are not enough liked answers.
     """
-    taken = {name for pair in found.heldout for name in pair.conversations}
+    taken = {found.group_of(pair) for pair in found.heldout}
     contexts = {text for pair in found.heldout for text in likeness.contexts.of(pair.context)}
     answers = {
         text for pair in found.heldout for each in (pair.chosen, pair.rejected) for text in likeness.answers.of(each)
@@ -173,14 +178,14 @@ def simulate(good: Sequence[GoodAnswer], found: Split, likeness: Likeness, share
         each
         for each in good
         if not is_heldout(each.opening, share)
-        and each.conversation not in taken
+        and found.group.get(each.conversation) not in taken
         and normalised(each.context) not in contexts
         and normalised(each.answer) not in answers
     ]
     usable.sort(key=lambda each: (stable_hash(SALT, each.context, each.answer), each.conversation))
     made: dict[str, Pair] = {}
     size = len(usable)
-    for shift in range(1, size):
+    for shift in range(1, min(size, 20 + count // max(1, size))):
         for position, each in enumerate(usable):
             if len(made) >= count:
                 return sorted(made.values(), key=lambda pair: pair.id)
@@ -200,15 +205,15 @@ def simulate(good: Sequence[GoodAnswer], found: Split, likeness: Likeness, share
     return sorted(made.values(), key=lambda pair: pair.id)
 
 
-def check_no_leak(train: Sequence[Pair], heldout: Sequence[Pair], group: Mapping[str, str], threshold: float) -> None:
+def check_no_leak(found: Split, threshold: float) -> None:
     """Compare the two sides once more, from their texts alone, before anything is trained on them.
 
     Raises:
         JobError: They share a cluster, a conversation, or a nearly identical context or answer.
     """
-    sides = (train, heldout)
+    sides = (found.train, found.heldout)
     conversations = [{name for pair in side for name in pair.conversations} for side in sides]
-    groups = [{group.get(name, name) for name in names} for names in conversations]
+    groups = [{found.group_of(pair) for pair in side} for side in sides]
     if conversations[0] & conversations[1] or groups[0] & groups[1]:
         raise JobError("train and held-out share a conversation", hint="this is a defect of aifw; please report it")
     for what, texts in (
