@@ -41,15 +41,34 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Accelerator:
+    """A device the kernel knows of. Whether the installed libraries can compute on it is another question.
+
+    Attributes:
+        name: As a spec would name it: `xpu:0`, `npu`.
+        what: For people: `Intel GPU 8086:7D55`.
+        driver: The kernel's driver (`xe`, `i915`, `intel_vpu`), or `unknown`.
+    """
+
+    name: str
+    what: str
+    driver: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """One machine.
 
     Attributes:
         name: Host name.
         devices: Where jobs can compute, best first.
+        detected: Accelerators that are there, usable or not.
+        unknown: What could not be found out, and why, in a sentence each.
     """
 
     name: str
     cpu: Cpu
     memory: Memory
     devices: tuple[str, ...] = ("cpu",)
+    detected: tuple[Accelerator, ...] = ()
+    unknown: tuple[str, ...] = ()
