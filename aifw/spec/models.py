@@ -5,12 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from aifw.kind import AnyKind
-from aifw.settings import Settings, Size
+from aifw.kind import AnyKind, Output
+from aifw.settings import Ref, Settings, Size
+
+API_VERSION = "aifw/v1"
+NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+"""Names of resources and aliases."""
+SECTIONS: dict[str, str] = {
+    "models": "Language models, embedders and other networks.",
+    "datasets": "Feedback, preference pairs, documents and other data.",
+    "stages": "Training, conversion, measurement and promotion.",
+    "retrieval": "Vectors, indexes and what answers from them.",
+    "experts": "Experts and the gates between them.",
+    "storage": "File systems, snapshots and buckets.",
+    "clusters": "Machines that work together.",
+    "cloud": "Machines to rent.",
+}
+"""Sections of named resources, and what they hold. A kind of another package may bring a section of its own."""
 
 
 class MemorySettings(Settings):
@@ -38,6 +53,43 @@ class PolicySettings(Settings):
 
     allow_delete: bool = False
     """Delete external things whose resource was removed from the spec."""
+
+
+class Metadata(Settings):
+    """What the spec is called."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
+    """Names the state; small letters, digits and hyphens."""
+    description: str | None = None
+    """For people."""
+
+
+class AliasSettings(Settings):
+    """A named pointer to an artifact; `@name` refers to what it points to when a run begins."""
+
+    initial: Ref[Output]
+    """What it points to before anything was promoted."""
+
+
+class Header(Settings):
+    """What a spec holds beside its sections of resources."""
+
+    api_version: Annotated[Literal["aifw/v1"], Field(alias="apiVersion")]
+    """The form of this file: `aifw/v1`."""
+    kind: Literal["Stack"]
+    """What this file describes: `Stack`."""
+    metadata: Metadata
+    """Name and description."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Every random choice follows from it."""
+    hardware: HardwareSettings = HardwareSettings()
+    """What of this machine may be used."""
+    policy: PolicySettings = PolicySettings()
+    """What an apply may do without being asked."""
+    aliases: dict[Annotated[str, Field(pattern=NAME_PATTERN)], AliasSettings] = {}
+    """Named pointers to artifacts, moved by promotions."""
+    defaults: dict[str, Any] = {}
+    """Values of your own for `${defaults.name}`; nothing else reads them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,196 @@
+"""Resolved data to typed resources: sections, kinds, settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from json import JSONEncoder
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from aifw import kind as kinds
+from aifw.kind import AnyKind, Output
+from aifw.spec.diagnose import Report
+from aifw.spec.interpolate import origins
+from aifw.spec.models import NAME_PATTERN, SECTIONS, Header, Reference, Resource
+from aifw.spec.references import Declared, Resolver, report_cycles
+from aifw.spec.source import Path, Source
+
+M = TypeVar("M", bound=BaseModel)
+
+_NAME = re.compile(NAME_PATTERN)
+_HEADER = ("apiVersion", "kind", "metadata", "seed", "hardware", "policy", "aliases", "defaults")
+_encode = JSONEncoder(ensure_ascii=False, check_circular=False).encode
+
+
+class Checker:
+    """Checks the data of one spec.
+
+    Args:
+        data: The whole spec, interpolated.
+        source: Where everything was written.
+        report: Takes what is wrong.
+    """
+
+    def __init__(self, data: dict[str, Any], source: Source, report: Report) -> None:
+        self.data = data
+        self.source = source
+        self.report = report
+        self.declared: dict[str, Declared] = {}
+        self.known: dict[str, AnyKind | None] = {}
+
+    def check(self) -> tuple[Header | None, dict[str, Resource], dict[str, Reference]]:
+        """Header, resources and aliases; complete only if nothing was reported."""
+        header = self.header()
+        typed = dict(self.resources())
+        resolver = Resolver(self.declared, self.source, self.data, self.report)
+        aliases = self.aliases(header, resolver)
+        resources = {}
+        for address, (kind, settings) in typed.items():
+            resources[address] = Resource(address, kind, settings, resolver.of_resource(address, settings))
+        report_cycles({address: resource.references for address, resource in resources.items()}, resolver)
+        return header, resources, aliases
+
+    def header(self) -> Header | None:
+        """What stands beside the sections; reports top-level keys that mean nothing."""
+        for key in self.data:
+            if key not in SECTIONS and key not in _HEADER and not self.is_section(key):
+                from aifw.spec.wording import closest
+
+                close = closest(key, [*_HEADER, *SECTIONS])
+                label = f"did you mean `{close}`?" if close else f"sections: {', '.join(SECTIONS)}"
+                self.complain((key,), "AIFW010", f"unknown section `{key}`", label, key=True)
+        header = {key: self.data[key] for key in _HEADER if key in self.data}
+        for key in ("hardware", "policy", "aliases", "defaults"):
+            # A section whose entries are all commented out reads as null.
+            if key in header and header[key] is None:
+                header[key] = {}
+        return self.validate(Header, header, (), "a spec")
+
+    def is_section(self, name: str) -> bool:
+        """True if a kind of another package declares this section."""
+        return isinstance(self.data[name], dict | None) and any(kind.section == name for kind in kinds.all_kinds())
+
+    def resources(self) -> Iterator[tuple[str, tuple[AnyKind, BaseModel]]]:
+        """Every resource whose kind is known and whose settings are valid."""
+        for section, entries in self.data.items():
+            if section in _HEADER or entries is None:
+                continue
+            if section not in SECTIONS and not self.is_section(section):
+                continue
+            if not isinstance(entries, dict):
+                self.complain((section,), "AIFW015", f"`{section}` must be a mapping of names to resources", "write `name: {kind: ...}`")
+                continue
+            for name, entry in entries.items():
+                path = (section, name)
+                address = f"{section}.{name}"
+                if not _NAME.match(name):
+                    self.complain(path, "AIFW016", f"`{name}` cannot be a name", "names are letters, digits, `_` and `-`, and start with a letter or `_`", key=True)
+                kind = self.kind(entry, path)
+                self.declared[address] = Declared(address, kind)
+                if kind is None:
+                    continue
+                settings = {key: value for key, value in entry.items() if key != "kind"}
+                typed = self.validate(kind.settings, settings, path, f"kind `{kind.name}`")
+                if typed is not None:
+                    yield address, (kind, typed)
+
+    def kind(self, entry: Any, path: Path) -> AnyKind | None:
+        """The kind of a resource, or None and a report."""
+        section, name = path
+        if not isinstance(entry, dict):
+            self.complain(path, "AIFW015", f"`{name}` must be a mapping with a `kind`", f"write `{name}: {{kind: ...}}`")
+            return None
+        try:
+            written = entry["kind"]
+        except KeyError:
+            self.complain(path, "AIFW014", f"`{name}` needs a `kind`", self.choices(str(section)), key=True)
+            return None
+        at = (*path, "kind")
+        if not isinstance(written, str):
+            self.complain(at, "AIFW011", "`kind` must be the name of a kind", self.choices(str(section)))
+            return None
+        if written not in self.known:
+            self.known[written] = kinds.find(written)
+        kind = self.known[written]
+        if kind is None:
+            from aifw.spec.wording import closest
+
+            close = closest(written, [each.name for each in kinds.all_kinds() if each.section == section])
+            close = close or closest(written, [each.name for each in kinds.all_kinds()])
+            label = f"did you mean `{close}`?" if close else self.choices(str(section))
+            self.complain(at, "AIFW011", f"there is no kind `{written}`", label)
+        elif kind.section != section:
+            self.complain(at, "AIFW013", f"kind `{written}` belongs in section `{kind.section}`, not in `{section}`", f"move `{name}` below `{kind.section}:`")
+        return kind
+
+    def choices(self, section: str) -> str:
+        """Kinds of a section, for a message."""
+        from aifw.spec.wording import shorten
+
+        names = [kind.name for kind in kinds.all_kinds() if kind.section == section]
+        return f"kinds here: {shorten(names)}" if names else "no kind that is installed belongs in this section"
+
+    def validate(self, model: type[M], data: dict[str, Any], path: Path, subject: str) -> M | None:
+        """Settings as their class, or None and a report.
+
+        Validation is strict, as the published schema is: text is no number and 1 is not true. It goes by way of JSON because
+        there a list may become a tuple even so.
+        """
+        try:
+            return model.model_validate_json(_encode(data), strict=True)
+        except ValidationError as error:
+            if _integral(error, data):
+                return self.validate(model, data, path, subject)
+            from aifw.spec.wording import findings
+
+            self.report.diagnostics.extend(
+                findings(error, data, path, model, subject, self.source, self.data, self.report)
+            )
+            return None
+
+    def aliases(self, header: Header | None, resolver: Resolver) -> dict[str, Reference]:
+        """What each alias starts with."""
+        written = self.data.get("aliases")
+        if header is None:
+            # Some other part of the header is wrong: nothing more is said about aliases, nor about references to them.
+            resolver.aliases = dict.fromkeys(written) if isinstance(written, dict) else {}
+            return {}
+        found: dict[str, Reference] = {}
+        for name, alias in header.aliases.items():
+            at = ("aliases", name, "initial")
+            if alias.initial.startswith("@"):
+                self.complain(at, "AIFW035", "an alias cannot start with another alias", "name a resource")
+                reference = None
+            else:
+                reference = resolver.resolve(alias.initial, (Output,), "initial", at)
+            if reference is not None:
+                found[name] = reference
+        resolver.aliases = {name: found.get(name) for name in header.aliases}
+        return found
+
+    def complain(self, path: Path, code: str, message: str, label: str = "", *, key: bool = False) -> None:
+        """Report something about a key or a value."""
+        if not self.report.covers(path):
+            span = self.source.at_key(path) if key else self.source.at_value(path)
+            notes = () if key else origins(self.source, path, self.data)
+            self.report.diagnostics.append(span.diagnostic(code, message, label, notes))
+
+
+def _integral(error: ValidationError, data: Any) -> bool:
+    """Turn `3.0` into 3 where a whole number is expected, as JSON Schema does; true if there was such a number."""
+    changed = False
+    for each in error.errors(include_url=False, include_context=False):
+        value = each["input"]
+        if each["type"] in {"int_type", "int_from_float"} and isinstance(value, float) and value.is_integer():
+            container, key, at = None, None, data
+            for part in each["loc"]:
+                try:
+                    container, key, at = at, part, at[part]  # type: ignore[index]
+                except (KeyError, IndexError, TypeError):
+                    continue
+            if isinstance(at, float) and container is not None:
+                container[key] = int(at)
+                changed = True
+    return changed

@@ -1,0 +1,287 @@
+"""References: which resource, which output, of the right type, and in no circle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from aifw.kind import AnyKind, Output
+from aifw.settings import Ref, reference_paths
+from aifw.spec.diagnose import Report
+from aifw.spec.interpolate import origins
+from aifw.spec.models import Reference
+from aifw.spec.source import Path, Source
+
+Types = tuple[type[Output], ...]
+
+
+@dataclass
+class Declared:
+    """A resource as far as it is known while references are resolved.
+
+    Attributes:
+        address: `section.name`.
+        kind: None if it could not be determined; nothing is said about references to it then.
+    """
+
+    address: str
+    kind: AnyKind | None
+
+
+@dataclass
+class Resolver:
+    """Resolves references among the resources of one spec.
+
+    Args:
+        declared: Every resource, by address.
+        source: Where everything was written.
+        data: The whole spec.
+        report: Takes what is wrong.
+    """
+
+    declared: Mapping[str, Declared]
+    source: Source
+    data: Any
+    report: Report
+    aliases: dict[str, Reference | None] = field(default_factory=dict)
+    places: dict[tuple[str, str], Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.sections: set[str] = set()
+        self.by_name: dict[str, list[str]] = {}
+        for address in self.declared:
+            section, _, name = address.partition(".")
+            self.sections.add(section)
+            self.by_name.setdefault(name, []).append(address)
+
+    def of_resource(self, address: str, settings: BaseModel) -> tuple[Reference, ...]:
+        """Resolve every reference in the settings of a resource."""
+        found = []
+        for names, types in reference_paths(type(settings)):
+            for fields, written, text in _values(settings, names):
+                at = (*address.split(".", 1), *written)
+                field_name = ".".join(str(each) for each in fields)
+                self.places[address, field_name] = at
+                reference = self.resolve(text, types, field_name, at)
+                if reference is not None:
+                    found.append(reference)
+        return tuple(found)
+
+    def resolve(self, text: str, types: Types, field_name: str, at: Path) -> Reference | None:
+        """Resolve one reference, or report why that is not possible.
+
+        Args:
+            text: As written.
+            types: Output types that fit.
+            field_name: Path of the field in the settings.
+            at: Path in the spec.
+        """
+        if text.startswith("@"):
+            return self._alias(text, types, field_name, at)
+        found = self._target(text, at)
+        if found is None:
+            return None
+        address, output = found
+        kind = self.declared[address].kind
+        if kind is None:
+            return None
+        if output is None:
+            fitting = [name for name, made in kind.produces.items() if issubclass(made, types)]
+            if len(fitting) == 1:
+                return Reference(field_name, text, address, fitting[0])
+            if fitting:
+                choices = ", ".join(f"{text}.{name}" for name in fitting)
+                self._complain(at, "AIFW033", f"`{text}` has several outputs that fit here", f"write one of: {choices}")
+            else:
+                self._wrong_type(text, tuple(kind.produces.values()), types, at)
+            return None
+        made = kind.produces.get(output)
+        if made is None:
+            self._no_output(text, address, output, kind, at)
+            return None
+        if not issubclass(made, types):
+            self._wrong_type(text, (made,), types, at)
+            return None
+        return Reference(field_name, text, address, output)
+
+    def _target(self, text: str, at: Path) -> tuple[str, str | None] | None:
+        """Address and output that a text names; reports if there is none or more than one."""
+        parts = text.split(".")
+        if len(parts) == 1:
+            addresses = self.by_name.get(text, [])
+            if len(addresses) == 1:
+                return addresses[0], None
+            if addresses:
+                self._complain(at, "AIFW032", f"`{text}` is the name of several resources", f"write one of: {', '.join(addresses)}")
+            else:
+                self._nothing(text, text, at)
+            return None
+        if len(parts) == 3:
+            address = f"{parts[0]}.{parts[1]}"
+            if address in self.declared:
+                return address, parts[2]
+            self._nothing(text, parts[1], at)
+            return None
+        named = self.by_name.get(parts[0], [])
+        meant: list[tuple[str, str | None]] = [(text, None)] if text in self.declared else []
+        meant += [(address, parts[1]) for address in named if self._may_have(address, parts[1])]
+        if len(meant) == 1:
+            return meant[0]
+        if meant:
+            choices = ", ".join(address if output is None else f"{address}.{output}" for address, output in meant)
+            self._complain(at, "AIFW032", f"`{text}` can be read in several ways", f"write one of: {choices}")
+            return None
+        if len(named) == 1:
+            return named[0], parts[1]
+        self._nothing(text, parts[1] if parts[0] in self.sections else parts[0], at)
+        return None
+
+    def _may_have(self, address: str, output: str) -> bool:
+        kind = self.declared[address].kind
+        return kind is None or output in kind.produces
+
+    def _alias(self, text: str, types: Types, field_name: str, at: Path) -> Reference | None:
+        name = text[1:]
+        if name not in self.aliases:
+            from aifw.spec.wording import closest
+
+            close = closest(name, list(self.aliases))
+            label = f"did you mean `@{close}`?" if close else f"declare it: `aliases: {{{name}: {{initial: ...}}}}`"
+            self._complain(at, "AIFW035", f"there is no alias `{name}`", label)
+            return None
+        initial = self.aliases[name]
+        if initial is None:
+            return None
+        kind = self.declared[initial.address].kind
+        assert kind is not None
+        made = kind.produces[initial.output]
+        if not issubclass(made, types):
+            self._wrong_type(text, (made,), types, at)
+            return None
+        return Reference(field_name, text, initial.address, initial.output, alias=name)
+
+    def _nothing(self, text: str, name: str, at: Path) -> None:
+        from aifw.spec.wording import closest
+
+        close = closest(name, list(self.by_name))
+        if close:
+            addresses = self.by_name[close]
+            label = f"did you mean `{close if len(addresses) == 1 else addresses[0]}`?"
+        else:
+            label = "nothing in this spec has that name"
+        self._complain(at, "AIFW031", f"`{text}` refers to nothing", label)
+
+    def _no_output(self, text: str, address: str, output: str, kind: AnyKind, at: Path) -> None:
+        from aifw.spec.wording import closest
+
+        close = closest(output, list(kind.produces))
+        prefix = text.rpartition(".")[0]
+        if close:
+            label = f"did you mean `{prefix}.{close}`?"
+        else:
+            label = f"outputs: {', '.join(kind.produces)}" if kind.produces else "it has no outputs"
+        self._complain(at, "AIFW033", f"`{address}` has no output `{output}`", label)
+
+    def _wrong_type(self, text: str, made: Types, types: Types, at: Path) -> None:
+        wants = " or ".join(_a(each) for each in types)
+        makes = " and ".join(dict.fromkeys(_words(each) for each in made)) or "nothing that can be referred to"
+        from aifw.spec.wording import shorten
+
+        what = " or ".join(_words(each) for each in types)
+        here = at[-1] if isinstance(at[-1], str) else at[-2]
+        names = [self._short(each) for each in self._fitting(types) if at[:2] != tuple(each.split(".")[:2])]
+        label = f"{what} here: {shorten(names)}" if names else f"nothing in this spec makes {what}"
+        verb = "is" if text.startswith("@") else "makes"
+        self._complain(at, "AIFW030", f"`{here}` wants {wants}, `{text}` {verb} {makes}", label)
+
+    def _fitting(self, types: Types) -> Iterator[str]:
+        for address, declared in self.declared.items():
+            if declared.kind is not None:
+                fitting = [name for name, made in declared.kind.produces.items() if issubclass(made, types)]
+                if len(fitting) == 1:
+                    yield address
+                else:
+                    yield from (f"{address}.{name}" for name in fitting)
+
+    def _short(self, address: str) -> str:
+        section, name, *output = address.split(".")
+        short = name if len(self.by_name[name]) == 1 else f"{section}.{name}"
+        return ".".join([short, *output])
+
+    def _complain(self, at: Path, code: str, message: str, label: str, notes: Sequence[str] = ()) -> None:
+        if not self.report.covers(at):
+            came = origins(self.source, at, self.data)
+            self.report.diagnostics.append(self.source.at_value(at).diagnostic(code, message, label, [*came, *notes]))
+
+
+def _values(settings: Any, names: tuple[str, ...]) -> Iterator[tuple[Path, Path, str]]:
+    """Reference texts below `settings`: path by field names, path as written, text."""
+    if not names:
+        # Beside a reference a field may accept something else; only what was validated as a reference is one.
+        if isinstance(settings, Ref):
+            yield (), (), str(settings)
+        return
+    name, rest = names[0], names[1:]
+    if name == "*":
+        items: Any = settings.items() if isinstance(settings, dict) else enumerate(settings) if isinstance(settings, list | tuple) else ()
+        for key, child in items:
+            for fields, written, text in _values(child, rest):
+                yield (key, *fields), (key, *written), text
+        return
+    if not isinstance(settings, BaseModel) or name not in type(settings).model_fields:
+        return
+    alias = type(settings).model_fields[name].alias or name
+    for fields, written, text in _values(getattr(settings, name), rest):
+        yield (name, *fields), (alias, *written), text
+
+
+def _words(output: type[Output]) -> str:
+    text = getattr(output, "name", output.__name__).replace("_", " ")
+    return text if text.endswith("s") else f"{text}s"
+
+
+def _a(output: type[Output]) -> str:
+    text = getattr(output, "name", output.__name__).replace("_", " ")
+    if text.endswith("s"):
+        return str(text)
+    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+
+
+def report_cycles(references: Mapping[str, Sequence[Reference]], resolver: Resolver) -> None:
+    """Report every circle of resources once, at the reference that closes it, with the whole way round."""
+    state: dict[str, int] = {}
+    for start in references:
+        if start in state:
+            continue
+        # An explicit stack: a chain of resources may be longer than Python's.
+        way: list[tuple[str, Iterator[Reference]]] = [(start, iter(references[start]))]
+        state[start] = 1
+        while way:
+            address, left = way[-1]
+            reference = next(left, None)
+            if reference is None:
+                state[address] = 2
+                way.pop()
+                continue
+            if reference.alias is not None or reference.address not in references:
+                continue
+            seen = state.get(reference.address, 0)
+            if seen == 0:
+                state[reference.address] = 1
+                way.append((reference.address, iter(references[reference.address])))
+            elif seen == 1:
+                names = [each for each, _ in way]
+                circle = [*names[names.index(reference.address) :], reference.address]
+                at = resolver.places[address, reference.field]
+                resolver.report.diagnostics.append(
+                    resolver.source.at_value(at).diagnostic(
+                        "AIFW034",
+                        "resources need each other in a circle: " + " → ".join(circle),
+                        "this closes the circle" if len(circle) > 2 else "this refers to itself",
+                        ("to use what an earlier run made, refer to an alias (`@name`)",),
+                    )
+                )
+
