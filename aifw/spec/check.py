@@ -164,7 +164,7 @@ class Checker:
                 self.complain(at, "AIFW035", "an alias cannot start with another alias", "name a resource")
                 reference = None
             else:
-                reference = resolver.resolve(alias.initial, (Output,), "initial", at)
+                reference = resolver.resolve(alias.initial, (Output,), f"aliases.{name}", ("initial",))
             if reference is not None:
                 found[name] = reference
         resolver.aliases = {name: found.get(name) for name in header.aliases}

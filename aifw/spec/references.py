@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -47,7 +48,8 @@ class Resolver:
     data: Any
     report: Report
     aliases: dict[str, Reference | None] = field(default_factory=dict)
-    places: dict[tuple[str, str], Path] = field(default_factory=dict)
+    settings: dict[str, BaseModel] = field(default_factory=dict)
+    resolved: dict[tuple[str, Types], tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.sections: set[str] = set()
@@ -59,28 +61,37 @@ class Resolver:
 
     def of_resource(self, address: str, settings: BaseModel) -> tuple[Reference, ...]:
         """Resolve every reference in the settings of a resource."""
+        self.settings[address] = settings
         found = []
         for names, types in reference_paths(type(settings)):
-            for fields, written, text in _values(settings, names):
-                at = (*address.split(".", 1), *written)
-                field_name = ".".join(str(each) for each in fields)
-                self.places[address, field_name] = at
-                reference = self.resolve(text, types, field_name, at)
+            for field_path, text in _values(settings, names):
+                reference = self.resolve(text, types, address, field_path)
                 if reference is not None:
                     found.append(reference)
         return tuple(found)
 
-    def resolve(self, text: str, types: Types, field_name: str, at: Path) -> Reference | None:
+    def resolve(self, text: str, types: Types, address: str, field_path: Path) -> Reference | None:
         """Resolve one reference, or report why that is not possible.
 
         Args:
             text: As written.
             types: Output types that fit.
-            field_name: Path of the field in the settings.
-            at: Path in the spec.
+            address: Where it stands: a resource, or `aliases.name`.
+            field_path: Path of the field in the settings.
         """
-        if text.startswith("@"):
-            return self._alias(text, types, field_name, at)
+        key = (text, types)
+        known = self.resolved.get(key)
+        if known is None:
+            at = (*address.split(".", 1), *field_path)
+            known = self._alias(text, types, at) if text.startswith("@") else self._output(text, types, at)
+            if known is None:
+                return None
+            self.resolved[key] = known
+        name = field_path[0] if len(field_path) == 1 else ".".join(map(str, field_path))
+        return Reference(name, text, *known)  # type: ignore[arg-type]
+
+    def _output(self, text: str, types: Types, at: Path) -> tuple[str, str] | None:
+        """Address and output of a reference that is no alias."""
         found = self._target(text, at)
         if found is None:
             return None
@@ -91,7 +102,7 @@ class Resolver:
         if output is None:
             fitting = [name for name, made in kind.produces.items() if issubclass(made, types)]
             if len(fitting) == 1:
-                return Reference(field_name, text, address, fitting[0])
+                return address, fitting[0]
             if fitting:
                 choices = ", ".join(f"{text}.{name}" for name in fitting)
                 self._complain(at, "AIFW033", f"`{text}` has several outputs that fit here", f"write one of: {choices}")
@@ -105,7 +116,7 @@ class Resolver:
         if not issubclass(made, types):
             self._wrong_type(text, (made,), types, at)
             return None
-        return Reference(field_name, text, address, output)
+        return address, output
 
     def _target(self, text: str, at: Path) -> tuple[str, str | None] | None:
         """Address and output that a text names; reports if there is none or more than one."""
@@ -139,11 +150,20 @@ class Resolver:
         self._nothing(text, parts[1] if parts[0] in self.sections else parts[0], at)
         return None
 
+    def place_of(self, address: str, field_name: str) -> Path:
+        """Path in the spec of a field that holds a reference."""
+        settings = self.settings[address]
+        for names, _ in reference_paths(type(settings)):
+            for path, _ in _values(settings, names):
+                if ".".join(map(str, path)) == field_name:
+                    return (*address.split(".", 1), *path)
+        raise KeyError(field_name)
+
     def _may_have(self, address: str, output: str) -> bool:
         kind = self.declared[address].kind
         return kind is None or output in kind.produces
 
-    def _alias(self, text: str, types: Types, field_name: str, at: Path) -> Reference | None:
+    def _alias(self, text: str, types: Types, at: Path) -> tuple[str, str, str] | None:
         name = text[1:]
         if name not in self.aliases:
             from aifw.spec.wording import closest
@@ -161,7 +181,7 @@ class Resolver:
         if not issubclass(made, types):
             self._wrong_type(text, (made,), types, at)
             return None
-        return Reference(field_name, text, initial.address, initial.output, alias=name)
+        return initial.address, initial.output, name
 
     def _nothing(self, text: str, name: str, at: Path) -> None:
         from aifw.spec.wording import closest
@@ -217,25 +237,40 @@ class Resolver:
             self.report.diagnostics.append(self.source.at_value(at).diagnostic(code, message, label, [*came, *notes]))
 
 
-def _values(settings: Any, names: tuple[str, ...]) -> Iterator[tuple[Path, Path, str]]:
-    """Reference texts below `settings`: path by field names, path as written, text."""
+def _values(settings: Any, names: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
+    """Reference texts below `settings`, each with its path as written."""
     if not names:
         # Beside a reference a field may accept something else; only what was validated as a reference is one.
         if isinstance(settings, Ref):
-            yield (), (), str(settings)
+            yield (), str(settings)
         return
     name, rest = names[0], names[1:]
-    if name == "*":
-        items: Any = settings.items() if isinstance(settings, dict) else enumerate(settings) if isinstance(settings, list | tuple) else ()
-        for key, child in items:
-            for fields, written, text in _values(child, rest):
-                yield (key, *fields), (key, *written), text
+    if isinstance(settings, BaseModel):
+        attribute = _attributes(type(settings)).get(name)
+        if attribute is None:
+            return
+        value = getattr(settings, attribute)
+        if not rest and type(value) is Ref:
+            yield (name,), value
+            return
+        items: Any = ((name, value),)
+    elif name != "*":
         return
-    if not isinstance(settings, BaseModel) or name not in type(settings).model_fields:
+    elif isinstance(settings, dict):
+        items = settings.items()
+    elif isinstance(settings, list | tuple):
+        items = enumerate(settings)
+    else:
         return
-    alias = type(settings).model_fields[name].alias or name
-    for fields, written, text in _values(getattr(settings, name), rest):
-        yield (name, *fields), (alias, *written), text
+    for key, child in items:
+        for path, text in _values(child, rest):
+            yield (key, *path), text
+
+
+@cache
+def _attributes(settings: type[BaseModel]) -> dict[str, str]:
+    """Names of the fields as written, and the attributes that hold them."""
+    return {field.alias or name: name for name, field in settings.model_fields.items()}
 
 
 def _words(output: type[Output]) -> str:
@@ -275,7 +310,7 @@ def report_cycles(references: Mapping[str, Sequence[Reference]], resolver: Resol
             elif seen == 1:
                 names = [each for each, _ in way]
                 circle = [*names[names.index(reference.address) :], reference.address]
-                at = resolver.places[address, reference.field]
+                at = resolver.place_of(address, reference.field)
                 resolver.report.diagnostics.append(
                     resolver.source.at_value(at).diagnostic(
                         "AIFW034",
