@@ -62,18 +62,7 @@ def memory_limit(found: Groups) -> int | None:
 
     `memory.high` counts as a limit: a group above it is throttled until it is hardly running.
     """
-    limits: list[int] = []
-    for group in found.memory:
-        if group.version == 1:
-            limits.extend(_number(group.path / "memory.limit_in_bytes"))
-        else:
-            limits.extend(_number(group.path / "memory.max"))
-            limits.extend(_number(group.path / "memory.high"))
-    # What lies above the root of a namespace is invisible, but version 1 still tells the smallest limit of all.
-    for group in found.memory[:1]:
-        if group.version == 1:
-            limits.extend(_field(group.path / "memory.stat", "hierarchical_memory_limit"))
-    return min((limit for limit in limits if limit < _UNLIMITED), default=None)
+    return min((limit for group in found.memory for limit in _memory_limits(group)), default=None)
 
 
 def memory_left(found: Groups) -> int | None:
@@ -83,16 +72,29 @@ def memory_left(found: Groups) -> int | None:
     """
     left: list[int] = []
     for group in found.memory:
-        names = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        usage, pages = (
+            ("memory.usage_in_bytes", "total_inactive_file")
             if group.version == 1
-            else ("memory.max", "memory.current", "inactive_file")
+            else ("memory.current", "inactive_file")
         )
-        limit, used = _number(group.path / names[0]), _number(group.path / names[1])
-        if limit and used and limit[0] < _UNLIMITED:
-            cached = sum(_field(group.path / "memory.stat", names[2]))
-            left.append(max(0, limit[0] - max(0, used[0] - cached)))
+        used = _number(group.path / usage)
+        limits = _memory_limits(group) if used else []
+        if limits:
+            cached = sum(_field(group.path / "memory.stat", pages))
+            left.append(max(0, min(limits) - max(0, used[0] - cached)))
     return min(left, default=None)
+
+
+def _memory_limits(group: Group) -> list[int]:
+    if group.version == 1:
+        # What lies above the root of a namespace is invisible, but version 1 still tells the smallest limit of all.
+        found = [
+            *_number(group.path / "memory.limit_in_bytes"),
+            *_field(group.path / "memory.stat", "hierarchical_memory_limit"),
+        ]
+    else:
+        found = [*_number(group.path / "memory.max"), *_number(group.path / "memory.high")]
+    return [limit for limit in found if limit < _UNLIMITED]
 
 
 def cpu_quota(found: Groups) -> float | None:
