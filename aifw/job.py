@@ -77,6 +77,7 @@ class Job(Generic[S]):
         previous: Folder of the resource's former artifact, or None.
         outputs: Names the kind declares in `produces`.
         offline: True if the network must not be used.
+        existing: Facts an external thing was left with by the last call, empty before it exists.
     """
 
     settings: S
@@ -92,6 +93,7 @@ class Job(Generic[S]):
     previous: Path | None = None
     outputs: tuple[str, ...] = ()
     offline: bool = False
+    existing: Facts = field(default_factory=dict)
     cache_root: Path | None = None
     checkpoints: Path | None = None
     report: Report = _silent

@@ -21,8 +21,7 @@ def label(address: str, digest: str) -> str:
 def initialise(store: Store, name: str, pointer: Pointer, run: int) -> bool:
     """Set an alias that was never set; False if it was."""
     with store.transaction() as connection:
-        done = _move(connection, name, None, pointer, "initial", run, None)
-    return done
+        return _move(connection, name, None, pointer, "initial", run, None)
 
 
 def promote(
@@ -82,7 +81,7 @@ def _move(
             now(),
         ),
     )
-    changed(connection)
+    changed(connection, run)
     return True
 
 
@@ -159,7 +158,7 @@ def release(store: Store, digest_prefix: str) -> list[str]:
             shown = ", ".join(label for label, digest in labels.items() if digest in rows) or "nothing"
             raise UsageError(f"nothing in quarantine matches `{digest_prefix}`", hint=f"in quarantine: {shown}")
         connection.executemany("delete from quarantine where digest = ?", [(digest,) for digest in found])
-        changed(connection)
+        changed(connection, None)
     return found
 
 

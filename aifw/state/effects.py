@@ -31,24 +31,24 @@ def created(store: Store, binding: Binding, verb: str, run: int, outcome: Mappin
             (json.dumps(outcome), now(), binding.key, verb),
         )
         put_binding(connection, binding, outcome, run)
-        changed(connection)
+        changed(connection, run)
     boundary("effect.recorded")
 
 
-def deleted(store: Store, key: str, address: str) -> None:
+def deleted(store: Store, address: str, run: int) -> None:
     """An external thing is gone."""
     boundary("effect.deleted")
     with store.transaction() as connection:
-        connection.execute("update effect set state = 'done', at = ? where key = ? and verb = 'delete'", (now(), key))
+        connection.execute("update effect set state = 'done', at = ? where address = ?", (now(), address))
         connection.execute("delete from binding where address = ?", (address,))
-        changed(connection)
+        changed(connection, run)
     boundary("effect.forgotten")
 
 
-def intent_of(store: Store, key: str) -> dict[str, Any] | None:
-    """The settings an external thing was last made with, so that it can be deleted after its entry left the spec."""
-    rows = store.rows("select intent from effect where key = ? and verb in ('create', 'update') order by at desc", key)
-    if not rows:
-        return None
-    found: dict[str, Any] = json.loads(rows[0][0])
-    return found
+def intent_of(store: Store, address: str) -> tuple[str, dict[str, Any]] | None:
+    """Key and settings an external thing was last made with, so that it can be deleted after its entry left the spec."""
+    rows = store.rows(
+        "select key, intent from effect where address = ? and verb in ('create', 'update') order by at desc limit 1",
+        address,
+    )
+    return (rows[0][0], json.loads(rows[0][1])) if rows else None

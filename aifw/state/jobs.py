@@ -74,7 +74,7 @@ def committed(store: Store, entry: JobEntry, made: Made, actual: Mapping[str, An
             entry.run,
         )
         _ended(connection, entry.id, "done", actual, None)
-        changed(connection)
+        changed(connection, entry.run)
     boundary("job.committed")
 
 

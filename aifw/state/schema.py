@@ -6,6 +6,8 @@ MIGRATIONS = (
     """
     create table meta (name text primary key, value text not null) without rowid;
     insert into meta values ('serial', '0');
+    -- Which run changed the state; none for a rollback or release by hand.
+    create table change (serial integer primary key, run integer);
 
     -- What an address stands for.
     create table binding (

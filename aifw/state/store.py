@@ -84,6 +84,9 @@ class Store:
             row[0]: Binding(*row)
             for row in self.rows("select address, kind, family, artifact, key, recipe, identity from binding")
         }
+        # A thing that was about to be created when the engine died may exist: it is adopted, or deleted if nobody wants it now.
+        for address, kind in self.rows("select address, kind from effect where verb = 'create' and state = 'intended'"):
+            bindings.setdefault(address, Binding(address, kind, "external", "", "", ""))
         outputs: dict[str, dict[str, OutputRecord]] = {}
         for artifact, name, digest, facts in self.rows("select artifact, name, digest, facts from output"):
             outputs.setdefault(artifact, {})[name] = OutputRecord(digest, facts)
@@ -117,14 +120,8 @@ class Store:
 
     def _checkpoints(self) -> dict[str, int]:
         found: dict[str, int] = {}
-        try:
-            keys = os.listdir(self.layout.folder / "checkpoints")
-        except FileNotFoundError:
-            return found
-        for key in keys:
-            steps = [int(path.name[5:]) for path in self.layout.checkpoints(key).glob("step-*")]
-            if steps:
-                found[key] = max(steps)
+        for path in self.layout.folder.glob("checkpoints/*/step-*"):
+            found[path.parent.name] = max(found.get(path.parent.name, 0), int(path.name.removeprefix("step-")))
         return found
 
     def history(self, kind: str) -> History:
@@ -192,16 +189,12 @@ class Store:
 
     def moved_only_by(self, plan: str, serial: int) -> bool:
         """Whether every change of the state since `serial` came from runs of this saved plan."""
-        others = self.rows("select count(*) from run where serial >= ? and (plan is null or plan != ?)", serial, plan)[
-            0
-        ][0]
-        own = self.rows("select count(*) from run where serial >= ? and plan = ?", serial, plan)[0][0]
-        moves = self.rows(
-            "select count(*) from alias_move m where m.run is null and m.at > (select min(started) from run where serial >= ? and plan = ?)",
+        others = self.rows(
+            "select count(*) from change c left join run r on r.id = c.run where c.serial > ? and (r.plan is null or r.plan != ?)",
             serial,
             plan,
-        )[0][0]
-        return bool(own) and not others and not moves
+        )
+        return not others[0][0]
 
     # Bindings
 
@@ -209,13 +202,13 @@ class Store:
         """Let an address stand for something that is there already."""
         with self.transaction() as connection:
             put_binding(connection, binding, facts, run)
-            changed(connection)
+            changed(connection, run)
 
-    def forget(self, address: str) -> None:
+    def forget(self, address: str, run: int) -> None:
         """Drop what an address stands for; the bytes stay until they are collected."""
         with self.transaction() as connection:
             connection.execute("delete from binding where address = ?", (address,))
-            changed(connection)
+            changed(connection, run)
 
     def mark_damaged(self, digest: str, damage: str) -> None:
         """Note that an artifact's bytes are wrong, so that the next plan makes it again."""
@@ -223,9 +216,10 @@ class Store:
             connection.execute("update artifact set damage = ? where digest = ?", (damage, digest))
 
 
-def changed(connection: sqlite3.Connection) -> None:
-    """Count a change of the state."""
+def changed(connection: sqlite3.Connection, run: int | None) -> None:
+    """Count a change of the state, and note the run that made it."""
     connection.execute("update meta set value = cast(value as integer) + 1 where name = 'serial'")
+    connection.execute("insert into change select cast(value as integer), ? from meta where name = 'serial'", (run,))
 
 
 def put_binding(connection: sqlite3.Connection, binding: Binding, facts: Mapping[str, Any], run: int) -> None:

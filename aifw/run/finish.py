@@ -1,0 +1,76 @@
+"""What becomes of a job that ended, the same whether its engine saw it end or a later one finds the result."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from aifw.plan.snapshot import Binding, Pointer
+from aifw.run.order import Order
+from aifw.state import aliases, effects, jobs
+from aifw.state.artifacts import MANIFEST
+from aifw.state.jobs import JobEntry
+from aifw.state.store import Made, Store
+
+
+def keep_result(store: Store, entry: JobEntry, result: Mapping[str, Any], actual: Mapping[str, Any]) -> Made | None:
+    """Commit what a worker finished. Doing it twice is the same as once.
+
+    Returns:
+        The artifact, or None for an external thing.
+    """
+    if entry.verb != "run":
+        _keep_effect(store, entry, result["facts"], actual)
+        return None
+    manifest = result["manifest"]
+    out = store.layout.job(entry.id) / "out"
+    digest = store.artifacts.keep(out, manifest) if out.is_dir() else _already_kept(store, manifest)
+    size = sum(each["size"] for output in manifest["outputs"].values() for each in output["files"].values())
+    made = Made(digest, size, store.artifacts.fingerprint(digest), manifest)
+    verdict = _verdict(manifest)
+    if verdict is not None:
+        aliases.record_verdict(store, entry.address, verdict, entry.run)
+    jobs.committed(store, entry, made, actual, manifest["facts"])
+    shutil.rmtree(store.layout.checkpoints(entry.key), ignore_errors=True)
+    shutil.rmtree(out, ignore_errors=True)
+    return made
+
+
+def _already_kept(store: Store, manifest: Mapping[str, Any]) -> str:
+    """The engine died between moving the artifact into the store and registering it."""
+    from aifw.state.artifacts import manifest_digest
+
+    digest = manifest_digest(manifest)
+    assert (store.artifacts.path(digest) / MANIFEST).is_file(), (
+        f"artifact {digest[:12]} is neither in the job nor in the store"
+    )
+    return digest
+
+
+def _verdict(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
+    for output in manifest["outputs"].values():
+        verdict: dict[str, Any] | None = output["facts"].get("verdict")
+        if verdict is not None:
+            return verdict
+    return None
+
+
+def _keep_effect(store: Store, entry: JobEntry, facts: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
+    if entry.verb == "delete":
+        effects.deleted(store, entry.address, entry.run)
+    else:
+        binding = Binding(entry.address, entry.kind, "external", "", entry.key, entry.recipe, entry.identity)
+        effects.created(store, binding, entry.verb, entry.run, facts)
+    jobs.ended(store, entry.id, "done", actual)
+
+
+def pointer_to(store: Store, address: str, artifact: str, output: str) -> Pointer:
+    """An alias value for an output of an artifact in the store."""
+    ((digest,),) = store.rows("select digest from output where artifact = ? and name = ?", artifact, output)
+    return Pointer(artifact, output, digest, aliases.label(address, digest))
+
+
+def order_of(store: Store, job: str) -> Order:
+    """The order a job was started with."""
+    return Order.read(store.layout.job(job))

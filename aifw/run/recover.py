@@ -1,0 +1,58 @@
+"""After a crash: wait for workers that are still there, keep what they finished, and clear what was half done."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+
+from aifw.boundary import boundary
+from aifw.executors.base import Executor
+from aifw.run.finish import keep_result
+from aifw.run.order import read_result
+from aifw.state import jobs
+from aifw.state.artifacts import no_space_named
+from aifw.state.store import Store
+
+GRACE_SECONDS = float(os.environ.get("AIFW_GRACE_SECONDS", "30"))
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What recovery found: addresses whose finished work was kept, and addresses that will go on or start again."""
+
+    kept: tuple[str, ...]
+    lost: tuple[str, ...]
+
+
+def needed(store: Store) -> bool:
+    """Whether an engine died here."""
+    return bool(store.rows("select 1 from run where state = 'running' limit 1"))
+
+
+def recover(store: Store, executor: Executor) -> Recovered:
+    """Bring state and processes back to a point between two steps. Called with the lock held; safe to be interrupted itself."""
+    kept: list[str] = []
+    lost: list[str] = []
+    boundary("recover.begun")
+    with no_space_named("the state"):
+        for entry in jobs.unfinished(store):
+            folder = store.layout.job(entry.id)
+            executor.adopt(folder, entry.pid, entry.pid_start, GRACE_SECONDS + 5)
+            result = read_result(folder)
+            if result is not None and result["status"] == "done":
+                keep_result(
+                    store, entry, result, {"seconds": 0.0, "memory": 0, "cpu": 0.0, "recovered": True, "resumed": True}
+                )
+                kept.append(entry.address)
+            else:
+                jobs.ended(store, entry.id, "lost")
+                shutil.rmtree(folder / "out", ignore_errors=True)
+                lost.append(entry.address)
+            boundary("recover.settled")
+        store.artifacts.sweep()
+        for partial in store.layout.folder.glob("checkpoints/*/writing-*"):
+            shutil.rmtree(partial, ignore_errors=True)
+        for (run,) in store.rows("select id from run where state = 'running'"):
+            store.end_run(run, "crashed", {})
+    return Recovered(tuple(kept), tuple(lost))

@@ -1,0 +1,176 @@
+"""The process that does one job: `python -m aifw.run.worker FOLDER`.
+
+It holds the reading end of a pipe from the engine. At end of file the engine is gone: the job is asked to stop, and the process
+exits in any case after a grace period, so that no worker outlives its engine.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aifw.boundary import boundary
+from aifw.errors import AifwError, JobStopped, NoSpace
+from aifw.executors.local import LOCK_VARIABLE, start_time
+from aifw.job import Control, Input, Job, sync_tree
+from aifw.kind import AnyKind, find, function
+from aifw.run.order import Order, write_durably
+from aifw.state.artifacts import build_manifest
+
+GRACE_VARIABLE = "AIFW_GRACE_SECONDS"
+_SHOWN_PER_SECOND = 5.0
+
+
+def main(folder: Path) -> int:
+    """Do the job in `folder`; returns the exit status: 0 done, 3 failed, 4 stopped."""
+    if LOCK_VARIABLE in os.environ:
+        os.set_inheritable(int(os.environ[LOCK_VARIABLE]), False)
+    write_durably(folder / "worker.json", {"pid": os.getpid(), "started": start_time(os.getpid())})
+    boundary("worker.started")
+    asked = Control()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: setattr(asked, "stop", True))
+    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    begun = time.monotonic()
+    with (folder / "events.jsonl").open("a", encoding="utf-8", buffering=1) as events:
+        result = _attempt(folder, asked, _reporter(events.write))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    result["usage"] = {
+        "seconds": time.monotonic() - begun,
+        "memory": usage.ru_maxrss * 1024,
+        "cpu": usage.ru_utime + usage.ru_stime,
+    }
+    write_durably(folder / "result.json", result)
+    boundary("worker.finished")
+    return {"done": 0, "failed": 3, "stopped": 4}[result["status"]]
+
+
+def _listen(asked: Control) -> None:
+    """Take messages from the engine; the end of them means that it is gone."""
+    for line in sys.stdin.buffer:
+        name = json.loads(line).get("ask")
+        if name in {"stop", "checkpoint", "shrink"}:
+            setattr(asked, name, True)
+    asked.stop = True
+    time.sleep(float(os.environ.get(GRACE_VARIABLE, "30")))
+    os._exit(4)
+
+
+def _reporter(write: Callable[[str], object]) -> Callable[[str, Mapping[str, Any]], None]:
+    last = 0.0
+
+    def report(name: str, data: Mapping[str, Any]) -> None:
+        nonlocal last
+        now = time.time()
+        if (
+            name == "progress"
+            and "metrics" not in data
+            and now - last < 1 / _SHOWN_PER_SECOND
+            and data["done"] != data["total"]
+        ):
+            return
+        last = now
+        write(json.dumps({"time": now, "event": name, **data}) + "\n")
+
+    return report
+
+
+def _attempt(folder: Path, asked: Control, report: Callable[[str, Mapping[str, Any]], None]) -> dict[str, Any]:
+    try:
+        order = Order.read(folder)
+        kind = find(order.kind)
+        if kind is None:
+            raise AifwError(
+                f"there is no kind `{order.kind}` in this environment", hint="install the package that brings it"
+            )
+        job = _job(order, kind, folder, asked, report)
+        function(_work(kind, order.verb))(job)
+        boundary("worker.worked")
+        if order.verb != "run":
+            return {"status": "done", "facts": _merged(job.facts)}
+        missing = [name for name in job.outputs if not (job.out / name).is_dir()]
+        if missing:
+            raise AifwError(f"the kind `{kind.name}` left no output {', '.join(missing)}")
+        sync_tree(job.out)
+        return {"status": "done", "manifest": build_manifest(job.out, kind.name, job.outputs, job.facts)}
+    except JobStopped:
+        return {"status": "stopped"}
+    except AifwError as error:
+        return _failed(error.code, error.message, error.hint)
+    except MemoryError:
+        traceback.print_exc()
+        return _failed("AIFW500", "out of memory", "give the job more memory, or make it smaller")
+    except OSError as error:
+        traceback.print_exc()
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return _failed(
+                NoSpace.code, "the disk is full; the job's last checkpoint is kept", "free some space and apply again"
+            )
+        return _failed("AIFW500", f"{type(error).__name__}: {error}", None)
+    # The code of a kind may raise anything; whatever it is, it is the job's failure and is told as such.
+    except Exception as error:  # noqa: BLE001
+        traceback.print_exc()
+        return _failed("AIFW500", f"{type(error).__name__}: {error}", "`aifw logs` shows the whole traceback")
+
+
+def _failed(code: str, message: str, hint: str | None) -> dict[str, Any]:
+    return {"status": "failed", "error": {"code": code, "message": message, "hint": hint}}
+
+
+def _work(kind: AnyKind, verb: str) -> str:
+    name = getattr(kind, verb, None)
+    if not isinstance(name, str):
+        raise AifwError(f"the kind `{kind.name}` cannot {verb}")
+    return name
+
+
+def _job(
+    order: Order, kind: AnyKind, folder: Path, asked: Control, report: Callable[[str, Mapping[str, Any]], None]
+) -> Job[Any]:
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    return Job(
+        settings=kind.settings.model_validate(order.settings),
+        out=out,
+        inputs={
+            field: Input(each["address"], Path(each["path"]), each["facts"], each["digest"])
+            for field, each in order.inputs.items()
+        },
+        root=Path(order.root),
+        device=order.device,
+        threads=order.threads,
+        memory=order.memory,
+        seed=order.seed,
+        key=order.key,
+        resume=Path(order.resume) if order.resume else None,
+        previous=Path(order.previous) if order.previous else None,
+        outputs=tuple(kind.produces),
+        offline=order.offline,
+        existing=order.existing,
+        cache_root=Path(order.cache),
+        checkpoints=Path(order.checkpoints),
+        report=report,
+        asked=asked,
+    )
+
+
+def _merged(facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: value for group in facts.values() for name, value in group.items()}
+
+
+if __name__ == "__main__":
+    # Threads of libraries may still run; the result is on disk, so nothing is lost by not waiting for them.
+    status = main(Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,107 @@
+"""What the toy kinds do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from aifw.errors import InputInvalid
+from aifw.job import Job
+from toy.kinds import CloudSettings, GateSettings, PairSettings, ToySettings
+
+
+def witness(path: str | None, line: str) -> None:
+    """Append a line to the independent record of what happened."""
+    if path is not None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(descriptor, f"{line}\n".encode())
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def write(job: Job[ToySettings]) -> None:
+    """Concatenate the texts, taking steps with checkpoints on the way."""
+    settings = job.settings
+    done = int((job.resume / "done").read_text()) if job.resume is not None else 0
+    for step in range(done + 1, settings.steps + 1):
+        time.sleep(settings.pause)
+        job.progress(step, settings.steps, loss=1.0 / step)
+        with job.checkpoint(step) as folder:
+            (folder / "done").write_text(str(step))
+        job.obey()
+    _fail(settings.fail, job)
+    text = settings.text
+    if settings.file is not None:
+        text += (job.root / settings.file).read_text()
+    for source in job.inputs.values():
+        text += (source.path / "text.txt").read_text()
+    (job.output("text") / "text.txt").write_text(str(len(text)) if settings.only_length else text)
+    job.fact("length", len(text))
+    witness(settings.witness, job.key)
+
+
+def _fail(how: str, job: Job[Any]) -> None:
+    if how == "error":
+        raise InputInvalid("the toy was told to fail", hint="tell it not to")
+    if how == "crash":
+        print("about to divide")
+        print(1 / 0)
+    if how == "exit":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "memory":
+        block = bytearray(b"x") * (512 * 1024**2)
+        time.sleep(30)
+        print(len(block))
+
+
+def pair(job: Job[PairSettings]) -> None:
+    """Write both."""
+    (job.output("left") / "text.txt").write_text(job.settings.left)
+    (job.output("right") / "text.txt").write_text(job.settings.right)
+
+
+def gate(job: Job[GateSettings]) -> None:
+    """Longer is better."""
+    candidate, baseline = job.inputs["candidate"], job.inputs["baseline"]
+    longer = len((candidate.path / "text.txt").read_text()) > len((baseline.path / "text.txt").read_text())
+    verdict = {
+        "decision": "better" if longer else "not better",
+        "promote": longer,
+        "alias": job.settings.alias,
+        "candidate": candidate.digest,
+        "incumbent": baseline.digest,
+        "metrics": [],
+        "summary": "longer" if longer else "held: not longer",
+    }
+    (job.output("decision") / "verdict.json").write_text(json.dumps(verdict))
+    job.fact("verdict", verdict)
+
+
+def create(job: Job[CloudSettings]) -> None:
+    """Make the thing, unless an interrupted call with the same key made it."""
+    path = Path(job.settings.path)
+    if not path.exists() or json.loads(path.read_text())["key"] != job.key:
+        witness(job.settings.witness, f"create {job.key}")
+        path.write_text(json.dumps({"key": job.key, "size": job.settings.size}))
+    job.fact("size", job.settings.size)
+
+
+def update(job: Job[CloudSettings]) -> None:
+    """Change it in place."""
+    path = Path(job.settings.path)
+    if json.loads(path.read_text())["key"] != job.key:
+        witness(job.settings.witness, f"update {job.key}")
+        path.write_text(json.dumps({"key": job.key, "size": job.settings.size}))
+    job.fact("size", job.settings.size)
+
+
+def delete(job: Job[CloudSettings]) -> None:
+    """Remove it, unless it is gone."""
+    path = Path(job.settings.path)
+    if path.exists():
+        witness(job.settings.witness, f"delete {job.key}")
+        path.unlink()
