@@ -1,0 +1,80 @@
+# Needs GNU make and Python 3.11 or newer; `make check-machine` says what else is missing. Everything goes into $(VENV).
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+# Where to take PyTorch from, if not from where pip looks anyway: .../whl/cpu or .../whl/xpu (see README).
+TORCH_INDEX ?=
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+QUICKSTART := examples/quickstart
+
+# Tests run two at a time; each with one thread, or they slow each other down. Nothing may ask the network for a model.
+TEST_ENVIRONMENT := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
+# One thread makes CPU seconds comparable between machines.
+BENCH_ENVIRONMENT := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup check-machine demo test slow lint bench schema clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## Make the environment in .venv
+
+# The constraints bind the build environment too: through PIP_CONSTRAINT for pip before 25.3, PIP_BUILD_CONSTRAINT from then on.
+$(READY): pyproject.toml constraints.txt
+	@$(MAKE) --no-print-directory check-machine
+	$(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)")
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+	    $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+check-machine:  ## Say what this machine lacks
+	@test -n "$(PYTHON)" || { echo "Python is missing: install Python 3.11 (Debian, Ubuntu: apt install python3)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "$(PYTHON) is older than 3.11: install Python 3.11, or say make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+	    || echo "note: Python's headers are missing (Debian, Ubuntu: apt install python3-dev); packages without a wheel for this machine need them"
+	@command -v g++ >/dev/null || command -v clang++ >/dev/null \
+	    || echo "note: there is no C++ compiler (Debian, Ubuntu: apt install g++); packages without a wheel for this machine need one"
+
+$(QUICKSTART)/feedback.db: $(QUICKSTART)/feedback.jsonl | $(READY)
+	$(BIN)/aifw feedback import $< --into sqlite:///$@
+
+demo: $(READY) $(QUICKSTART)/feedback.db  ## Train, measure and perhaps promote a small model on the quickstart's feedback
+	@echo "aifw apply $(QUICKSTART)/spec.yaml --yes"; $(BIN)/aifw apply $(QUICKSTART)/spec.yaml --yes; status=$$?; \
+	case $$status in \
+	    0) ;; \
+	    5) echo; echo "The gate said no, which is an answer: the candidate was not shown to be better, so the champion stays." ;; \
+	    *) exit $$status ;; \
+	esac
+
+test: $(READY)  ## Run the tests that take minutes together
+	$(TEST_ENVIRONMENT) $(BIN)/pytest -n 2 -m "not slow"
+
+slow: $(READY)  ## Run the tests that take minutes each
+	$(TEST_ENVIRONMENT) $(BIN)/pytest -m slow
+
+lint: $(READY)  ## Style, types, import contracts, freshness of the published schemas
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m aifw.spec.schema --check
+
+bench: $(READY)  ## Measure planning and the engine's overhead
+	$(BENCH_ENVIRONMENT) $(BIN)/python benchmarks/plan.py
+	$(BENCH_ENVIRONMENT) $(BIN)/python benchmarks/overhead.py
+
+schema: $(READY)  ## Write the published schemas anew
+	$(BIN)/python -m aifw.spec.schema
+
+clean:  ## Remove the environment, caches, and what the demo made
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(QUICKSTART)/.aifw $(QUICKSTART)/feedback.db
+	find aifw tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
