@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -74,8 +75,24 @@ def main() -> None:
     """Plan, budget and apply a self-improving AI stack from one YAML spec."""
 
 
+def show_error(error: AifwError) -> None:
+    """Print an error as a person wants to read it, on standard error."""
+    if error.exit_status == ExitStatus.SPEC_INVALID:
+        from aifw.cli.colour import style
+        from aifw.spec.diagnose import SpecInvalid, as_text
+
+        if isinstance(error, SpecInvalid):
+            click.echo(as_text(error.diagnostics, style), err=True, nl=False)
+            return
+    click.echo(f"error[{error.code}]: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"  = {error.hint}", err=True)
+
+
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with a status of `ExitStatus`."""
+    # pydantic looks for plugins in the metadata of every installed package unless told not to.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         result = main.main(arguments, standalone_mode=False)
         status = result if isinstance(result, int) else ExitStatus.DONE
@@ -91,9 +108,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
         click.echo("interrupted", err=True)
         status = ExitStatus.INTERRUPTED
     except AifwError as error:
-        click.echo(f"error[{error.code}]: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  = {error.hint}", err=True)
+        show_error(error)
         status = error.exit_status
     except BrokenPipeError:
         # The reader of a pipe went away: not an error, but Python would complain again while closing stdout.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from json import JSONEncoder
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
 
 from aifw import kind as kinds
 from aifw.kind import AnyKind, Output
@@ -21,7 +21,6 @@ M = TypeVar("M", bound=BaseModel)
 
 _NAME = re.compile(NAME_PATTERN)
 _HEADER = ("apiVersion", "kind", "metadata", "seed", "hardware", "policy", "aliases", "defaults")
-_encode = JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 class Checker:
@@ -63,9 +62,13 @@ class Checker:
                 self.complain((key,), "AIFW010", f"unknown section `{key}`", label, key=True)
         header = {key: self.data[key] for key in _HEADER if key in self.data}
         for key in ("hardware", "policy", "aliases", "defaults"):
-            # A section whose entries are all commented out reads as null.
-            if key in header and header[key] is None:
+            # A section whose entries are all commented out reads as null. One that is missing is filled in as well:
+            # making the default of a nested class would build that class a second time, which costs milliseconds.
+            if header.get(key) is None:
                 header[key] = {}
+        hardware = header["hardware"]
+        if isinstance(hardware, dict):
+            header["hardware"] = {"memory": {}, **hardware}
         return self.validate(Header, header, (), "a spec")
 
     def is_section(self, name: str) -> bool:
@@ -139,7 +142,7 @@ class Checker:
         there a list may become a tuple even so.
         """
         try:
-            return model.model_validate_json(_encode(data), strict=True)
+            return model.model_validate_json(to_json(data, inf_nan_mode="constants"), strict=True)
         except ValidationError as error:
             if _integral(error, data):
                 return self.validate(model, data, path, subject)

@@ -58,6 +58,7 @@ class _Interpolation:
         self.stack: list[Path] = []
         self.borrowed: list[Path] = []
         self.slow: Any = None
+        self.known: dict[str, Any] = {}
 
     def run(self) -> None:
         places: list[tuple[Any, str | int]] = []
@@ -103,6 +104,8 @@ class _Interpolation:
         return value
 
     def resolve(self, text: str, path: Path) -> Any:
+        if text in self.known:
+            return self.known[text]
         if "\\" in text or "???" in text:
             return self.by_omegaconf(path)
         parts: list[Any] = []
@@ -120,6 +123,8 @@ class _Interpolation:
             if len(match[0]) == len(text):
                 if isinstance(value, dict | list):
                     self.borrowed.append(path)
+                else:
+                    self.known[text] = value
                 return value
             if isinstance(value, dict | list):
                 what = "a mapping" if isinstance(value, dict) else "a list"

@@ -40,7 +40,7 @@ class MemorySettings(Settings):
 class HardwareSettings(Settings):
     """What of this machine may be used."""
 
-    memory: MemorySettings = MemorySettings()
+    memory: MemorySettings = Field(default_factory=MemorySettings)
     """Memory budget and reserve."""
     devices: Literal["auto"] | list[Annotated[str, Field(pattern=r"^[a-z]+(:\d+)?$")]] = "auto"
     """Devices jobs may use, best first, or `auto`."""
@@ -82,9 +82,9 @@ class Header(Settings):
     """Name and description."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Every random choice follows from it."""
-    hardware: HardwareSettings = HardwareSettings()
+    hardware: HardwareSettings = Field(default_factory=HardwareSettings)
     """What of this machine may be used."""
-    policy: PolicySettings = PolicySettings()
+    policy: PolicySettings = Field(default_factory=PolicySettings)
     """What an apply may do without being asked."""
     aliases: dict[Annotated[str, Field(pattern=NAME_PATTERN)], AliasSettings] = {}
     """Named pointers to artifacts, moved by promotions."""
