@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -163,7 +164,7 @@ class Sorter:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "sorting.db"
+        self._path = folder / f"sorting-{os.getpid()}.db"
         self._path.unlink(missing_ok=True)
         self._connection = sqlite3.connect(self._path, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=OFF")

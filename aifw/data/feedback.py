@@ -15,6 +15,7 @@ from aifw.data.kinds import FeedbackSettings
 from aifw.errors import InputInvalid
 from aifw.job import Job
 
+_ANSWERS = ("answer", "answer_a", "answer_b", "corrected")
 _REPORT_EVERY = 2_000
 _LONGEST_LINE = 8 * 1024**2
 
@@ -34,54 +35,79 @@ def freeze(job: Job[FeedbackSettings]) -> None:
         raise InputInvalid(f"there is no feedback at {path}", hint="`aifw feedback import` makes a database")
     folder = job.output("events")
     rejected: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    times: list[str] = []
-    size = 0
     with (
-        _rows(settings, path) as rows,
+        open_rows(settings, path) as rows,
         closing(Sorter(job.out.parent)) as sorter,
         (folder / "events.jsonl").open("w", encoding="utf-8", newline="\n") as events_file,
         (folder / "rejected.jsonl").open("w", encoding="utf-8", newline="\n") as rejected_file,
     ):
+        census = _Census(sorter)
         for count, (position, identifier, found) in enumerate(_sorted_events(rows, sorter), 1):
             if isinstance(found, str):
                 rejected[found] += 1
                 rejected_file.write(encode({"id": identifier, "position": position, "reason": found}) + "\n")
             else:
-                line = encode(found)
-                size += len(line.encode()) + 1
-                events_file.write(line + "\n")
-                kinds[found["kind"]] += 1
-                sorter.count("conversation", found["conversation"])
-                sorter.count("rater", found["rater"])
-                times = [min([*times[:1], found["time"]]), max([*times[1:], found["time"]])]
+                line = encode(found) + "\n"
+                events_file.write(line)
+                census.add(found, len(line.encode()))
             if count % _REPORT_EVERY == 0:
                 job.progress(count, unit="row")
                 job.obey()
-        conversations, raters = sorter.counted("conversation"), sorter.counted("rater")
-    usable = sum(kinds.values())
-    if not usable:
-        raise InputInvalid(
-            f"{path} holds no usable feedback: {listed(rejected)}" if rejected else f"{path} holds no feedback",
-            hint="`aifw feedback stats` counts what is there; its help lists the columns of each kind",
-        )
+        if not census.rows:
+            raise InputInvalid(
+                f"{path} holds no usable feedback: {listed(rejected)}" if rejected else f"{path} holds no feedback",
+                hint="`aifw feedback import --help` lists the columns each kind needs",
+            )
+        for name, value in census.facts().items():
+            job.fact(name, value, "events")
+    job.fact("rejected", dict(sorted(rejected.items())), "events")
     if rejected:
-        job.note(f"{sum(rejected.values()):,} of {usable + sum(rejected.values()):,} rows skipped: {listed(rejected)}")
-    for name, value in (
-        ("rows", usable),
-        ("conversations", conversations),
-        ("raters", raters),
-        ("kinds", dict(sorted(kinds.items()))),
-        ("bytes", size),
-        ("first", times[0]),
-        ("last", times[1]),
-        ("rejected", dict(sorted(rejected.items()))),
-    ):
-        job.fact(name, value, "events")
+        total = rejected.total()
+        job.note(f"{total:,} of {census.rows + total:,} rows skipped: {listed(rejected)}")
+
+
+class _Census:
+    """Counts what the facts say, in bounded memory: names are counted in the sorter's temporary file."""
+
+    def __init__(self, sorter: Sorter) -> None:
+        self._sorter = sorter
+        self._kinds: Counter[str] = Counter()
+        self._bytes = self._prompt = self._answer = self._answers = 0
+        self._first, self._last = "9", ""
+
+    @property
+    def rows(self) -> int:
+        return self._kinds.total()
+
+    def add(self, event: Event, size: int) -> None:
+        self._kinds[event["kind"]] += 1
+        self._bytes += size
+        self._prompt += len(event["prompt"]) + sum(len(turn["content"]) for turn in event.get("turns", ()))
+        for column in _ANSWERS:
+            if column in event:
+                self._answers += 1
+                self._answer += len(event[column])
+        self._first, self._last = min(self._first, event["time"]), max(self._last, event["time"])
+        self._sorter.count("conversation", event["conversation"])
+        self._sorter.count("rater", event["rater"])
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "conversations": self._sorter.counted("conversation"),
+            "raters": self._sorter.counted("rater"),
+            "kinds": dict(sorted(self._kinds.items())),
+            "bytes": self._bytes,
+            "chars_prompt": round(self._prompt / self.rows, 1),
+            "chars_answer": round(self._answer / self._answers, 1),
+            "first": self._first,
+            "last": self._last,
+        }
 
 
 @contextmanager
-def _rows(settings: FeedbackSettings, path: Path) -> Iterator[Iterator[Row]]:
+def open_rows(settings: FeedbackSettings, path: Path) -> Iterator[Iterator[Row]]:
+    """The raw rows of a source; those of a database as they are at one instant."""
     if settings.is_database:
         with snapshot(path, settings.table) as rows:
             yield rows
@@ -132,6 +158,22 @@ def _sorted_events(rows: Iterable[Row], sorter: Sorter) -> Iterator[tuple[int, s
             continue
         former = (identifier, text)
         yield position, identifier, json.loads(text)
+
+
+def accepted(rows: Iterable[Row], scratch: Path, rejected: Counter[str]) -> Iterator[Event]:
+    """Usable events by id, each id once; the others are counted by reason.
+
+    Args:
+        rows: As `open_rows` gives them.
+        scratch: Folder for a temporary file.
+        rejected: Counts the others.
+    """
+    with closing(Sorter(scratch)) as sorter:
+        for _, _, found in _sorted_events(rows, sorter):
+            if isinstance(found, str):
+                rejected[found] += 1
+            else:
+                yield found
 
 
 def _printable(identifier: object) -> str | None:

@@ -26,7 +26,7 @@ _UNKNOWN_ROWS = 1000
 class FeedbackEvents(Output):
     """`events.jsonl`: one accepted event a line, canonical, sorted by id; `rejected.jsonl`: id, line and reason of every broken row.
 
-    Facts: `rows`, `conversations`, `raters`, `kinds` (rows by kind), `bytes`, `first`, `last` (times), `rejected` (rows by reason).
+    Facts: `rows`, `conversations`, `raters`, `kinds` (rows by kind), `bytes`, `chars_prompt`, `chars_answer` (means), `first`, `last` (times), `rejected` (rows by reason).
     """
 
     name = "feedback_events"
@@ -169,14 +169,18 @@ class Preferences(ArtifactKind[PreferencesSettings]):
         if settings.max_pairs is not None:
             train = min(train, settings.max_pairs)
         heldout = pairs * settings.heldout
+        lengths = {}
+        if "chars_prompt" in events:
+            answer = events["chars_answer"]
+            lengths = {"chars_prompt": events["chars_prompt"], "chars_chosen": answer, "chars_rejected": answer}
         return Forecast(
             memory=Estimate.around(_WORKER_BYTES + 12 * size + 20e6, 0.35),
             seconds=_seconds(rows, history, _SECONDS_PER_PAIR_SOURCE),
             basis=_basis(history, f"{rows:,.0f} events"),
             work=rows,
             facts={
-                "train": {"rows": round(train), "groups": round(train), "simulated": settings.simulate},
-                "heldout": {"rows": round(heldout), "groups": round(heldout), "simulated": 0},
+                "train": {"rows": round(train), "groups": round(train), "simulated": settings.simulate} | lengths,
+                "heldout": {"rows": round(heldout), "groups": round(heldout), "simulated": 0} | lengths,
             },
         )
 
