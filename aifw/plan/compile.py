@@ -158,6 +158,9 @@ class _Planner:
 
     def _decide(self, step: Step, resource: Resource, own: str, digests: Mapping[str, str]) -> Step:
         binding = self.snapshot.bindings.get(resource.address)
+        if binding is not None and not binding.key:
+            # Its creation was begun and never recorded: it is created again under the same key, which adopts what is there.
+            binding = None
         if binding is not None and binding.kind != resource.kind.name:
             binding = replace(binding, artifact="")
         damage = self._damage(binding)

@@ -10,13 +10,15 @@ from types import FrameType
 from typing import Any
 
 from aifw.boundary import boundary
-from aifw.errors import Refused, StateError
+from aifw.errors import LockHeld, Refused, StateError
 from aifw.executors.local import LocalExecutor
 from aifw.plan import planfile
 from aifw.plan.compile import compile, memory_budget, total_threads  # noqa: A004 - the word of the design
 from aifw.plan.model import Action, Plan
-from aifw.run.engine import Engine, Limits
+from aifw.plan.snapshot import Snapshot
+from aifw.run.engine import Engine
 from aifw.run.events import Events, Listener
+from aifw.run.launch import Limits
 from aifw.run.observe import Observer, take_snapshot
 from aifw.run.outcome import Outcome
 from aifw.run.recover import needed, recover
@@ -59,8 +61,6 @@ def make_plan(spec: Spec, layout: Layout, targets: Collection[str] = (), replace
 
 
 def _recover_if_free(store: Store, layout: Layout) -> None:
-    from aifw.errors import LockHeld
-
     try:
         with exclusive(layout.lock):
             recover(store, LocalExecutor())
@@ -122,7 +122,7 @@ def apply(spec: Spec, layout: Layout, request: Request, listener: Listener, agre
             executor.close()
 
 
-def _rebinds(plan: Plan, snapshot: Any) -> bool:
+def _rebinds(plan: Plan, snapshot: Snapshot) -> bool:
     """Whether an otherwise empty plan makes an address stand for an older result."""
     return any(
         step.action in {Action.REUSE, Action.HELD}
@@ -148,13 +148,16 @@ def _run(
     executor: LocalExecutor,
     listener: Listener,
     request: Request,
-    snapshot: Any,
+    snapshot: Snapshot,
 ) -> Outcome:
     run = store.begin_run(spec.digest, plan_id)
     boundary("run.begun")
     observer = Observer(spec, store)
     observer.observations()
     store.remember_observed(observer.seen)
+    for record in snapshot.artifacts.values():
+        if record.damage:
+            store.mark_damaged(record.digest, record.damage)
     limits = Limits(memory_budget(spec, snapshot), total_threads(spec, snapshot), request.offline)
     with closing(Events(store.layout.run(run), run, listener)) as events:
         events.emit(

@@ -10,7 +10,9 @@ Every event has `time` (UTC), `run`, `event`, and where it is about a resource `
     resource.forgotten                       job.finished   artifact, seconds, memory, summary
     alias.moved       alias, before, after   job.failed     error, log (last lines)
     alias.held        alias, reason          job.stopped    checkpoint
-    run.stopping                             run.replanned  because
+    run.stopping             waiting_for     run.replanned  because
+
+`memory` (used, budget; bytes) is told twice a second and not kept.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from aifw.state.artifacts import no_space_named
 from aifw.state.store import now
 
 Listener = Callable[[Mapping[str, Any]], None]
@@ -40,8 +43,13 @@ class Events:
         if address is not None:
             row["address"] = address
         row.update(data)
-        self._file.write(json.dumps(row) + "\n")
+        with no_space_named("the event log"):
+            self._file.write(json.dumps(row) + "\n")
         self._listener(row)
+
+    def tell(self, event: str, **data: Any) -> None:
+        """Tell the listener something that is not worth keeping."""
+        self._listener({"time": now(), "run": self._run, "event": event, **data})
 
     def close(self) -> None:
         """Close the file."""

@@ -6,10 +6,9 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from aifw.plan.snapshot import Binding, Pointer
-from aifw.run.order import Order
+from aifw.plan.snapshot import Binding
 from aifw.state import aliases, effects, jobs
-from aifw.state.artifacts import MANIFEST
+from aifw.state.artifacts import MANIFEST, manifest_digest
 from aifw.state.jobs import JobEntry
 from aifw.state.store import Made, Store
 
@@ -39,8 +38,6 @@ def keep_result(store: Store, entry: JobEntry, result: Mapping[str, Any], actual
 
 def _already_kept(store: Store, manifest: Mapping[str, Any]) -> str:
     """The engine died between moving the artifact into the store and registering it."""
-    from aifw.state.artifacts import manifest_digest
-
     digest = manifest_digest(manifest)
     assert (store.artifacts.path(digest) / MANIFEST).is_file(), (
         f"artifact {digest[:12]} is neither in the job nor in the store"
@@ -63,14 +60,3 @@ def _keep_effect(store: Store, entry: JobEntry, facts: Mapping[str, Any], actual
         binding = Binding(entry.address, entry.kind, "external", "", entry.key, entry.recipe, entry.identity)
         effects.created(store, binding, entry.verb, entry.run, facts)
     jobs.ended(store, entry.id, "done", actual)
-
-
-def pointer_to(store: Store, address: str, artifact: str, output: str) -> Pointer:
-    """An alias value for an output of an artifact in the store."""
-    ((digest,),) = store.rows("select digest from output where artifact = ? and name = ?", artifact, output)
-    return Pointer(artifact, output, digest, aliases.label(address, digest))
-
-
-def order_of(store: Store, job: str) -> Order:
-    """The order a job was started with."""
-    return Order.read(store.layout.job(job))

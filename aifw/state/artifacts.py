@@ -80,6 +80,7 @@ class ArtifactStore:
                     boundary("artifact.known")
                     return digest
                 self.discard(digest)
+            (out / MANIFEST).unlink(missing_ok=True)
             (out / MANIFEST).write_text(canonical(manifest), encoding="utf-8")
             for path in out.rglob("*"):
                 if path.is_file():

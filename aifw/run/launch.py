@@ -1,0 +1,219 @@
+"""Starting a job: journal the intent, write the order, start the worker, journal the process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from aifw.errors import DependencyMissing
+from aifw.executors.base import Executor, Handle
+from aifw.job import latest_checkpoint
+from aifw.kind import Forecast, find
+from aifw.plan.model import Step
+from aifw.plan.snapshot import Snapshot
+from aifw.run.events import Events, Tail
+from aifw.run.inputs import Inputs, Resolved
+from aifw.run.order import Order
+from aifw.spec.models import Resource, Spec
+from aifw.state import effects, jobs
+from aifw.state.artifacts import no_space_named
+from aifw.state.jobs import JobEntry
+from aifw.state.store import Store
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may use: bytes and threads of all running jobs together, and whether it may use the network."""
+
+    memory: int
+    threads: int
+    offline: bool = False
+
+
+@dataclass
+class Running:
+    """A job with a worker.
+
+    Attributes:
+        memory: Bytes set aside for it.
+        peak: Most it was seen to hold.
+        over: What it held when it was ended for exceeding the budget, or 0.
+    """
+
+    step: Step
+    entry: JobEntry
+    handle: Handle
+    tail: Tail
+    memory: int
+    threads: int
+    forecast: Forecast | None
+    resumed: bool
+    begun: float
+    peak: int = 0
+    over: int = 0
+
+
+class Launcher:
+    """Starts the jobs of one run."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        snapshot: Snapshot,
+        store: Store,
+        run: int,
+        executor: Executor,
+        events: Events,
+        limits: Limits,
+        inputs: Inputs,
+    ) -> None:
+        self._spec = spec
+        self._snapshot = snapshot
+        self._store = store
+        self._run = run
+        self._executor = executor
+        self._events = events
+        self._limits = limits
+        self._inputs = inputs
+        self._launched = 0
+
+    def make(
+        self,
+        step: Step,
+        resource: Resource,
+        key: str,
+        inputs: Mapping[str, Resolved],
+        forecast: Forecast,
+        memory: int,
+        threads: int,
+        *,
+        afresh: bool,
+    ) -> Running:
+        """Start the job that makes a resource; `afresh` ignores checkpoints."""
+        binding = self._snapshot.bindings.get(step.address)
+        verb = "run"
+        if resource.kind.family == "external":
+            verb = "update" if binding is not None and binding.key else "create"
+        checkpoint = None if afresh else latest_checkpoint(self._store.layout.checkpoints(key))
+        previous = self._store.artifacts.path(binding.artifact) if binding is not None and binding.artifact else None
+        order = replace(
+            self._order(step.address, resource.kind.name, verb, key),
+            settings=resource.settings.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            inputs={
+                field: {"address": each.address, "path": each.path, "facts": each.facts, "digest": each.digest}
+                for field, each in inputs.items()
+            },
+            device=step.device or "cpu",
+            threads=threads,
+            memory=memory,
+            seed=self._spec.seed if resource.kind.seeded else 0,
+            resume=str(checkpoint) if checkpoint is not None else None,
+            previous=str(previous) if previous is not None and previous.is_dir() else None,
+            existing=self._inputs.external_facts(step.address) if verb == "update" else {},
+        )
+        return self._start(replace(step, key=key), order, forecast, memory)
+
+    def delete(self, step: Step) -> Running:
+        """Start the job that deletes an external thing whose entry left the spec.
+
+        Raises:
+            DependencyMissing: The package that brings its kind is not installed.
+        """
+        known = effects.intent_of(self._store, step.address)
+        if known is None or find(step.kind) is None:
+            raise DependencyMissing(
+                f"the kind `{step.kind}` is not installed", hint="install the package that brings it"
+            )
+        key, settings = known
+        order = replace(
+            self._order(step.address, step.kind, "delete", key),
+            settings=settings,
+            existing=self._inputs.external_facts(step.address),
+        )
+        return self._start(replace(step, key=key), order, None, 0)
+
+    def _order(self, address: str, kind: str, verb: str, key: str) -> Order:
+        self._launched += 1
+        layout = self._store.layout
+        return Order(
+            id=f"{self._run}-{self._launched}-{address}",
+            address=address,
+            kind=kind,
+            verb=verb,
+            settings={},
+            root=str(self._spec.root.absolute()),
+            key=key,
+            cache=str(layout.cache.absolute()),
+            checkpoints=str(layout.checkpoints(key).absolute()),
+            offline=self._limits.offline,
+        )
+
+    def _start(self, step: Step, order: Order, forecast: Forecast | None, memory: int) -> Running:
+        folder = self._store.layout.job(order.id).absolute()
+        with no_space_named(f"the folder of job {order.id}"):
+            folder.mkdir(parents=True)
+            order.write(folder)
+        if order.verb != "run":
+            effects.intend(self._store, order.key, order.verb, order.address, order.kind, self._run, order.settings)
+        entry = JobEntry(
+            order.id,
+            self._run,
+            order.address,
+            order.kind,
+            order.verb,
+            order.key,
+            step.recipe,
+            step.identity,
+            None,
+            None,
+        )
+        expected = asdict(forecast) if forecast is not None else None
+        jobs.intended(self._store, entry, json.dumps(order.settings), expected, self._executor.name)
+        handle = self._executor.launch(folder, _environment(order.threads))
+        jobs.launched(self._store, entry.id, handle.pid, handle.started)
+        self._events.emit(
+            "job.started",
+            order.address,
+            job=order.id,
+            verb=order.verb,
+            device=order.device,
+            threads=order.threads,
+            resumed_from=checkpointed_step(Path(order.resume)) if order.resume else None,
+            forecast=expected,
+        )
+        return Running(
+            step,
+            entry,
+            handle,
+            Tail(folder / "events.jsonl"),
+            memory,
+            order.threads,
+            forecast,
+            order.resume is not None,
+            time.monotonic(),
+        )
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Thread counts for every library that would otherwise take all cores and spin."""
+    return {
+        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def checkpointed_step(checkpoint: Path | None) -> int | None:
+    """The step a checkpoint was made at."""
+    return int(checkpoint.name.removeprefix("step-")) if checkpoint is not None else None
