@@ -48,7 +48,7 @@ class CausalLmSettings(Settings):
     """Hash the wheel or the `.gguf` file must have."""
     licence: Annotated[str, Field(min_length=1)] | None = None
     """Name of the licence, where the source does not state it."""
-    parameters: Annotated[int, Field(ge=1), execution] | None = None
+    parameters: Annotated[int | None, Field(ge=1), execution] = None
     """Number of weights, for forecasts made before the model was fetched. Default: what its name says (`135M`)."""
 
 

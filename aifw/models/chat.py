@@ -1,0 +1,115 @@
+"""From messages to tokens: the one place where a chat template is applied.
+
+An answer is tokenised apart from its prompt, exactly where generation would begin, and ends with the token that ends a turn. So
+training, scoring and generating see the same tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aifw.errors import InputInvalid
+
+Message = Mapping[str, str]
+
+
+class Tokenizer(Protocol):
+    """What is used of a transformers tokenizer."""
+
+    chat_template: Any
+    eos_token: str | None
+    bos_token_id: int | None
+
+    def __call__(self, text: str, *, add_special_tokens: bool) -> Any:
+        """Tokenise."""
+
+    def apply_chat_template(
+        self, conversation: Sequence[Message], *, tokenize: bool, add_generation_prompt: bool
+    ) -> Any:
+        """Render messages as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """Token ids of a prompt and two answers to it.
+
+    Attributes:
+        cut_prompt: True if the prompt lost its beginning.
+        cut_answers: How many answers lost their end.
+    """
+
+    prompt: tuple[int, ...]
+    chosen: tuple[int, ...]
+    rejected: tuple[int, ...]
+    cut_prompt: bool = False
+    cut_answers: int = 0
+
+
+def has_template(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer knows how its model was taught to see roles; where not, messages are joined by blank lines."""
+    return bool(tokenizer.chat_template)
+
+
+def render(tokenizer: Tokenizer, prompt: Sequence[Message], answer: str) -> tuple[str, str]:
+    """The text before an answer and the text of the answer.
+
+    Raises:
+        InputInvalid: The template refuses the messages.
+    """
+    if not has_template(tokenizer):
+        before = "".join(message["content"].strip() + "\n\n" for message in prompt)
+        return before, answer + (tokenizer.eos_token or "")
+    turn = [*prompt, {"role": "assistant", "content": answer}]
+    try:
+        before = str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
+        whole = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=False))
+    except Exception as error:  # A template is a program of its own and raises what it likes.
+        roles = ", ".join(message.get("role", "?") for message in turn)
+        raise InputInvalid(f"the model's chat template refuses a conversation of {roles}: {error}") from error
+    if whole.startswith(before):
+        # A template may end a turn with a line break; a model stops before it.
+        return before, whole[len(before) :].rstrip()
+    return before, answer + (tokenizer.eos_token or "")
+
+
+def encode_pair(
+    tokenizer: Tokenizer,
+    prompt: Sequence[Message],
+    chosen: str,
+    rejected: str,
+    *,
+    max_prompt: int,
+    max_answer: int,
+) -> EncodedPair:
+    """Tokenise a prompt and two answers.
+
+    Args:
+        tokenizer: Of the model.
+        prompt: Messages, the last one of the user.
+        chosen: The better answer.
+        rejected: The other one.
+        max_prompt: Longer prompts lose their beginning.
+        max_answer: Longer answers lose their end.
+
+    Raises:
+        InputInvalid: The template refuses the messages.
+    """
+    before, better = render(tokenizer, prompt, chosen)
+    _, worse = render(tokenizer, prompt, rejected)
+    before_ids = _ids(tokenizer, before)
+    if not has_template(tokenizer) and tokenizer.bos_token_id is not None:
+        before_ids = [tokenizer.bos_token_id, *before_ids]
+    better_ids, worse_ids = _ids(tokenizer, better), _ids(tokenizer, worse)
+    return EncodedPair(
+        prompt=tuple(before_ids[-max_prompt:]),
+        chosen=tuple(better_ids[:max_answer]),
+        rejected=tuple(worse_ids[:max_answer]),
+        cut_prompt=len(before_ids) > max_prompt,
+        cut_answers=(len(better_ids) > max_answer) + (len(worse_ids) > max_answer),
+    )
+
+
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
