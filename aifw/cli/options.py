@@ -21,6 +21,15 @@ def spec_options(verb: F) -> F:
 
     The verb gets `files: tuple[Path, ...]`, the spec first and overlays after it, and `sets: tuple[str, ...]`.
     """
+    return _with_spec(verb, needed=True)
+
+
+def optional_spec_options(verb: F) -> F:
+    """The same for a verb that also works without a spec: `files` is empty if none was named and there is no `spec.yaml`."""
+    return _with_spec(verb, needed=False)
+
+
+def _with_spec(verb: F, *, needed: bool) -> F:
 
     @click.argument("spec", required=False, type=click.Path(path_type=Path))
     @click.option(
@@ -41,7 +50,9 @@ def spec_options(verb: F) -> F:
     )
     @functools.wraps(verb)
     def with_spec(spec: Path | None, overlays: tuple[Path, ...], sets: tuple[str, ...], **rest: Any) -> Any:
-        return verb(files=spec_files(spec, overlays), sets=sets, **rest)
+        absent = spec is None and not overlays and not sets and not Path(DEFAULT_SPEC).exists()
+        files = () if absent and not needed else spec_files(spec, overlays)
+        return verb(files=files, sets=sets, **rest)
 
     return with_spec  # type: ignore[return-value]
 

@@ -1,0 +1,213 @@
+"""`aifw doctor`: what is installed, what a spec still needs, and how to get it. Nothing heavy is imported to find out."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from aifw.cli.installed import Installation, Package, ipex_mismatch, torch_build
+from aifw.cli.options import optional_spec_options
+from aifw.errors import AifwError, ExitStatus
+from aifw.units import format_bytes
+
+State = Literal["ok", "note", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        state: `missing` if the spec cannot run like this, `note` if something is worth knowing, `ok` otherwise.
+        subject: What was looked at.
+        text: What was found.
+        remedy: What to do about it: a command or a sentence; empty if nothing.
+    """
+
+    state: State
+    subject: str
+    text: str
+    remedy: str = ""
+
+
+@click.command()
+@optional_spec_options
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def command(files: tuple[Path, ...], sets: tuple[str, ...], as_json: bool) -> int:
+    """Say what is installed here, and what SPEC still needs.
+
+    Exit status 0 if SPEC can run, 1 if something it needs is missing.
+    """
+    installation = Installation()
+    findings = [*_system(installation), *_hardware(), *_torch(installation)]
+    extras = installation.extras()
+    findings += _extras(extras)
+    if files:
+        from aifw.spec.load import load
+
+        spec = load(files, sets)
+        findings += [*_memory(spec), *_folder(spec.root), *_kinds(spec, installation)]
+    else:
+        findings += _folder(Path.cwd())
+    able = all(finding.state != "missing" for finding in findings)
+    if as_json:
+        _print_json(findings, extras, able)
+    else:
+        _print(findings, files)
+    return ExitStatus.DONE if able else ExitStatus.JOB_FAILED
+
+
+def _system(installation: Installation) -> Iterator[Finding]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    yield Finding("ok", "python", f"{version} at {sys.executable}")
+    system = os.uname()
+    yield Finding(
+        "ok" if system.sysname == "Linux" else "note",
+        "platform",
+        f"{system.sysname} {system.release} {system.machine}",
+        "" if system.sysname == "Linux" else "aifw reads the /proc and /sys of Linux; elsewhere nothing is promised",
+    )
+    if installation.has_module("pip"):
+        yield Finding("ok", "pip", installation.version("pip") or "installed")
+    else:
+        yield Finding(
+            "note", "pip", "not installed; models in wheels cannot be fetched", f"{sys.executable} -m ensurepip"
+        )
+
+
+def _hardware() -> Iterator[Finding]:
+    from aifw.hardware.probe import probe
+
+    try:
+        machine = probe()
+    except AifwError as error:
+        yield Finding("missing", "memory", error.message, error.hint or "")
+        return
+    yield Finding("ok", "processor", f"{machine.cpu.model}, {machine.cpu.cores} usable cores")
+    memory = machine.memory
+    limit = f", limited to {format_bytes(memory.limit)} by a control group" if memory.limit is not None else ""
+    yield Finding(
+        "ok",
+        "memory",
+        f"{format_bytes(memory.total)}{limit}, {format_bytes(memory.available)} available now",
+    )
+    for device in machine.detected:
+        yield Finding("ok", device.name, f"{device.what}, driver {device.driver}; there, but jobs use the processor")
+    for reason in machine.unknown:
+        yield Finding("note", "unknown", reason)
+
+
+def _torch(installation: Installation) -> Iterator[Finding]:
+    version = installation.version("torch")
+    if version is not None:
+        yield Finding("ok", "torch", f"{version}, {torch_build(version, installation.requirements('torch'))}")
+    extension = installation.version("intel-extension-for-pytorch")
+    if extension is not None:
+        mismatch = ipex_mismatch(extension, version)
+        yield Finding(
+            "note" if mismatch else "ok",
+            "ipex",
+            mismatch or f"intel-extension-for-pytorch {extension}, built for this torch",
+            f"{sys.executable} -m pip uninstall intel-extension-for-pytorch" if mismatch else "",
+        )
+
+
+def _extras(extras: dict[str, list[Package]]) -> Iterator[Finding]:
+    if not extras:
+        yield Finding("note", "extras", "aifw itself is not installed, so what its extras need is unknown")
+    for extra, packages in extras.items():
+        lacking = [package for package in packages if package.version is None]
+        old = [package for package in packages if package.fits is False]
+        text = f"{len(packages) - len(lacking)} of {len(packages)} packages"
+        if lacking:
+            text += f"; not installed: {', '.join(package.name for package in lacking)}"
+        if old:
+            text += "; does not fit: " + ", ".join(
+                f"{package.name} {package.version} (wants {package.wanted})" for package in old
+            )
+        yield Finding("note" if old else "ok", f"[{extra}]", text)
+
+
+def _memory(spec: Any) -> Iterator[Finding]:
+    from aifw.hardware.probe import probe
+
+    pool = probe().memory.pool
+    usable = max(0, pool - spec.hardware.memory.reserve)
+    budget = spec.hardware.memory.budget
+    if usable == 0:
+        yield Finding(
+            "missing",
+            "budget",
+            f"the reserve of {format_bytes(spec.hardware.memory.reserve)} is all of the {format_bytes(pool)} here",
+            "lower `hardware.memory.reserve`",
+        )
+    elif budget is None or budget <= usable:
+        yield Finding("ok", "budget", format_bytes(usable if budget is None else budget))
+    else:
+        yield Finding(
+            "note",
+            "budget",
+            f"{format_bytes(budget)} asked for, {format_bytes(usable)} can be had here; plans keep to the latter",
+        )
+
+
+def _folder(root: Path) -> Iterator[Finding]:
+    """Where state and artifacts go, or would go."""
+    import shutil
+
+    wanted = root / ".aifw"
+    place = next(folder for folder in (wanted, *wanted.absolute().parents) if folder.is_dir())
+    if not os.access(place, os.W_OK | os.X_OK):
+        yield Finding("missing", "state", f"{place} cannot be written to", "choose another folder with `--state DIR`")
+        return
+    yield Finding("ok", "state", f"{wanted}, {format_bytes(shutil.disk_usage(place).free)} free")
+
+
+def _kinds(spec: Any, installation: Installation) -> Iterator[Finding]:
+    """What the kinds of a spec need, one line each."""
+    kinds = {resource.kind.name: resource.kind for resource in spec.resources.values()}
+    for name, kind in sorted(kinds.items()):
+        lacking = {module: extra for module, extra in kind.requires.items() if not installation.has_module(module)}
+        if lacking:
+            yield Finding(
+                "missing",
+                name,
+                f"needs {', '.join(sorted(lacking))}",
+                installation.command(sorted(set(lacking.values()))),
+            )
+        else:
+            yield Finding("ok", name, "has what it needs")
+
+
+def _print(findings: list[Finding], files: tuple[Path, ...]) -> None:
+    marks = {
+        "ok": click.style("✓", fg="green"),
+        "note": click.style("!", fg="yellow"),
+        "missing": click.style("✗", fg="red"),
+    }
+    width = max(len(finding.subject) for finding in findings)
+    for finding in findings:
+        click.echo(f"{marks[finding.state]} {finding.subject:<{width}}   {finding.text}")
+        if finding.remedy:
+            click.echo(f"  {'':<{width}}   {click.style(finding.remedy, bold=True)}")
+    if files:
+        missing = sum(finding.state == "missing" for finding in findings)
+        what = "1 thing is" if missing == 1 else f"{missing} things are"
+        click.echo(f"\n{files[0]} " + (f"cannot run yet: {what} missing." if missing else "can run here."))
+
+
+def _print_json(findings: list[Finding], extras: dict[str, list[Package]], able: bool) -> None:
+    import json
+
+    document = {
+        "able": able,
+        "findings": [asdict(finding) for finding in findings],
+        "extras": {extra: [asdict(package) for package in packages] for extra, packages in extras.items()},
+    }
+    click.echo(json.dumps(document, indent=2))

@@ -1,0 +1,225 @@
+"""`aifw doctor` and what it reads from package metadata."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from aifw.cli.doctor import command
+from aifw.cli.installed import Installation, ipex_mismatch, satisfies, torch_build
+from aifw.kind import ArtifactKind, find
+
+SPEC = """
+apiVersion: aifw/v1
+kind: Stack
+metadata: {name: small}
+datasets:
+  feedback: {kind: feedback, source: feedback.jsonl}
+  pairs: {kind: preferences, from: feedback}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _doctor(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(command, arguments, standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    return int(result.return_value), result.output
+
+
+def _findings(*arguments: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    status, text = _doctor(*arguments, "--json")
+    return status, {finding["subject"]: finding for finding in json.loads(text)["findings"]}
+
+
+def _metadata(folder: Path, name: str, version: str, *lines: str) -> None:
+    """Declare a package that is not there; only its metadata is."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    text = "\n".join(["Metadata-Version: 2.4", f"Name: {name}", f"Version: {version}", *lines, ""])
+    (info / "METADATA").write_text(text)
+
+
+def test_without_a_spec(folder: Path) -> None:
+    status, findings = _findings()
+    assert status == 0
+    assert findings["python"]["text"].startswith(".".join(map(str, sys.version_info[:3])))
+    assert findings["pip"]["state"] == "ok"
+    assert "usable cores" in findings["processor"]["text"]
+    assert str(folder / ".aifw") in findings["state"]["text"]
+    assert "budget" not in findings
+
+
+def test_a_spec_that_can_run(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(SPEC)
+    status, text = _doctor()
+    assert status == 0
+    assert "feedback" in text
+    assert "preferences" in text
+    assert text.endswith("spec.yaml can run here.\n")
+
+
+def test_a_missing_package_comes_with_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "spec.yaml").write_text(SPEC)
+    kind = find("preferences")
+    assert isinstance(kind, ArtifactKind)
+    monkeypatch.setattr(type(kind), "requires", {"numpy": "train", "no_such_package": "train"})
+    status, findings = _findings("spec.yaml")
+    assert status == 1
+    assert findings["preferences"]["state"] == "missing"
+    assert findings["preferences"]["text"] == "needs no_such_package"
+    assert findings["preferences"]["remedy"].startswith(f"{sys.executable} -m pip install ")
+    assert "[train]" in findings["preferences"]["remedy"]
+    assert findings["feedback"]["state"] == "ok"
+    assert "spec.yaml cannot run yet: 1 thing is missing." in _doctor("spec.yaml")[1]
+
+
+def test_a_budget_larger_than_the_machine(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(SPEC + "hardware: {memory: {budget: 900TiB}}\n")
+    status, findings = _findings()
+    assert status == 0, "plans keep to what there is"
+    assert findings["budget"]["state"] == "note"
+    assert "900" in findings["budget"]["text"]
+
+
+def test_a_reserve_larger_than_the_machine(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(SPEC + "hardware: {memory: {reserve: 900TiB}}\n")
+    status, findings = _findings()
+    assert status == 1
+    assert findings["budget"]["state"] == "missing"
+
+
+def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    status, findings = _findings()
+    assert status == 1
+    assert "--state" in findings["state"]["remedy"]
+
+
+def test_nothing_heavy_is_imported(folder: Path) -> None:
+    (folder / "spec.yaml").write_text(SPEC)
+    script = (
+        "import sys; from aifw.cli.main import run\n"
+        "try: run(['doctor'])\n"
+        "except SystemExit as stop: assert stop.code == 0, stop.code\n"
+        "print(sorted({'torch', 'transformers', 'numpy', 'sqlalchemy', 'datasets', 'peft'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_extension_for_another_torch_is_reported_and_not_imported(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "intel_extension_for_pytorch.py").write_text("raise SystemError('imported')\n")
+    _metadata(folder, "intel-extension-for-pytorch", "2.8.0")
+    monkeypatch.syspath_prepend(str(folder))
+    status, findings = _findings()
+    assert status == 0
+    assert findings["ipex"]["state"] == "note"
+    assert "built for torch 2.8" in findings["ipex"]["text"]
+    assert "pip uninstall" in findings["ipex"]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("extension", "torch", "problem"),
+    [
+        ("2.8.0", "2.8.0", None),
+        ("2.8.10+xpu", "2.8.0+xpu", None),
+        ("2.8.0", "2.13.0+cpu", "built for torch 2.8, not for 2.13.0+cpu"),
+        ("2.8.0", None, "without torch"),
+    ],
+)
+def test_extension_and_torch(extension: str, torch: str | None, problem: str | None) -> None:
+    found = ipex_mismatch(extension, torch)
+    assert found is None if problem is None else problem in str(found)
+
+
+@pytest.mark.parametrize(
+    ("version", "requirements", "build"),
+    [
+        ("2.13.0+cpu", [], "for the processor only"),
+        ("2.13.0+xpu", [], "for Intel GPUs"),
+        ("2.13.0+cu130", [], "for NVIDIA GPUs"),
+        ("2.13.0+rocm6.4", [], "for AMD GPUs"),
+        (
+            "2.13.0",
+            ["filelock", "nvidia-cublas==13.0; platform_system == 'Linux'"],
+            "for NVIDIA GPUs, by what it needs",
+        ),
+        ("2.13.0", ["filelock", "intel-sycl-rt==2025.3"], "for Intel GPUs, by what it needs"),
+        ("2.13.0", ["filelock"], "for what is not declared"),
+    ],
+)
+def test_builds_of_torch(version: str, requirements: list[str], build: str) -> None:
+    assert torch_build(version, requirements) == build
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted", "fits"),
+    [
+        ("2.13.0+cpu", ">=2.8", True),
+        ("2.9", ">=2.13", False),
+        ("2.8", "==2.8.0", True),
+        ("2.8.1", "==2.8.0", False),
+        ("5.0", "", True),
+        ("5.0", ">=4,!=5.0", None),
+        ("3.9", ">=4,!=5.0", False),
+    ],
+)
+def test_versions(version: str, wanted: str, fits: bool | None) -> None:
+    assert satisfies(version, wanted) is fits
+
+
+def test_extras_come_from_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _metadata(
+        tmp_path,
+        "stack-under-test",
+        "1.0",
+        "Provides-Extra: train",
+        "Provides-Extra: all",
+        "Requires-Dist: click>=8",
+        "Requires-Dist: click>=999; extra == 'train'",
+        'Requires-Dist: no-such-package[fast]>=1 ; (python_version > "3") and extra == "train"',
+        "Requires-Dist: stack-under-test[train]; extra == 'all'",
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    installation = Installation("stack-under-test")
+    ((extra, packages),) = installation.extras().items()
+    assert extra == "train"
+    assert [(package.name, package.wanted, package.fits) for package in packages] == [
+        ("click", ">=999", False),
+        ("no-such-package", ">=1", None),
+    ]
+    assert packages[1].version is None
+
+
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _metadata(tmp_path, "stack-under-test", "1.0", "Provides-Extra: train", "Provides-Extra: serve")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pip = f"{sys.executable} -m pip install"
+    wheel = Installation("stack-under-test")
+    assert wheel.command(["serve", "train"]) == f"{pip} 'stack-under-test[serve,train]'"
+    assert wheel.command(["train", "someone-elses-package"]) == f"{pip} 'stack-under-test[train]' someone-elses-package"
+    (tmp_path / "stack_under_test-1.0.dist-info/direct_url.json").write_text(
+        json.dumps({"url": "file:///home/me/my%20stack", "dir_info": {"editable": True}})
+    )
+    assert Installation("stack-under-test").command(["train"]) == (
+        f"{pip} -c '/home/me/my stack/constraints.txt' -e '/home/me/my stack[train]'"
+    )
+
+
+def test_not_installed_at_all() -> None:
+    assert Installation("no-such-package").extras() == {}
+    assert Installation("no-such-package").version("no-such-package") is None
