@@ -12,6 +12,8 @@ _STYLES: dict[str, dict[str, object]] = {
     "frame": {"fg": "blue"},
     "caret": {"fg": "red", "bold": True},
     "good": {"fg": "green"},
+    "warn": {"fg": "yellow"},
+    "accent": {"fg": "cyan"},
     "name": {"bold": True},
     "faint": {"dim": True},
 }

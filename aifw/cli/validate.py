@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -27,18 +26,15 @@ def command(files: tuple[Path, ...], sets: tuple[str, ...], form: str) -> int:
 
     Exit status 3 if anything is wrong.
     """
-    from aifw.spec.diagnose import SpecInvalid, as_github, as_json, as_text
+    from aifw.spec.diagnose import SpecInvalid, as_github, as_json
     from aifw.spec.load import load
 
     try:
         spec = load(files, sets)
     except SpecInvalid as invalid:
-        if form == "json":
-            click.echo(as_json(invalid.diagnostics), nl=False)
-        elif form == "github":
-            click.echo(as_github(invalid.diagnostics), nl=False)
-        else:
-            click.echo(as_text(invalid.diagnostics, style), nl=False, err=not sys.stdout.isatty())
+        if form == "text":
+            raise
+        click.echo((as_json if form == "json" else as_github)(invalid.diagnostics), nl=False)
         return ExitStatus.SPEC_INVALID
     if form == "json":
         click.echo(as_json(()), nl=False)

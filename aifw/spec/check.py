@@ -83,13 +83,24 @@ class Checker:
             if section not in SECTIONS and not self.is_section(section):
                 continue
             if not isinstance(entries, dict):
-                self.complain((section,), "AIFW015", f"`{section}` must be a mapping of names to resources", "write `name: {kind: ...}`")
+                self.complain(
+                    (section,),
+                    "AIFW015",
+                    f"`{section}` must be a mapping of names to resources",
+                    "write `name: {kind: ...}`",
+                )
                 continue
             for name, entry in entries.items():
                 path = (section, name)
                 address = f"{section}.{name}"
                 if not _NAME.match(name):
-                    self.complain(path, "AIFW016", f"`{name}` cannot be a name", "names are letters, digits, `_` and `-`, and start with a letter or `_`", key=True)
+                    self.complain(
+                        path,
+                        "AIFW016",
+                        f"`{name}` cannot be a name",
+                        "names are letters, digits, `_` and `-`, and start with a letter or `_`",
+                        key=True,
+                    )
                 kind = self.kind(entry, path)
                 self.declared[address] = Declared(address, kind)
                 if kind is None:
@@ -103,7 +114,9 @@ class Checker:
         """The kind of a resource, or None and a report."""
         section, name = path
         if not isinstance(entry, dict):
-            self.complain(path, "AIFW015", f"`{name}` must be a mapping with a `kind`", f"write `{name}: {{kind: ...}}`")
+            self.complain(
+                path, "AIFW015", f"`{name}` must be a mapping with a `kind`", f"write `{name}: {{kind: ...}}`"
+            )
             return None
         try:
             written = entry["kind"]
@@ -113,6 +126,14 @@ class Checker:
         at = (*path, "kind")
         if not isinstance(written, str):
             self.complain(at, "AIFW011", "`kind` must be the name of a kind", self.choices(str(section)))
+            return None
+        if "${" in (self.source.find(at).scalar or ""):
+            self.complain(
+                at,
+                "AIFW011",
+                "`kind` must be written out: it decides what everything beside it means",
+                self.choices(str(section)),
+            )
             return None
         if written not in self.known:
             self.known[written] = kinds.find(written)
@@ -125,7 +146,12 @@ class Checker:
             label = f"did you mean `{close}`?" if close else self.choices(str(section))
             self.complain(at, "AIFW011", f"there is no kind `{written}`", label)
         elif kind.section != section:
-            self.complain(at, "AIFW013", f"kind `{written}` belongs in section `{kind.section}`, not in `{section}`", f"move `{name}` below `{kind.section}:`")
+            self.complain(
+                at,
+                "AIFW013",
+                f"kind `{written}` belongs in section `{kind.section}`, not in `{section}`",
+                f"move `{name}` below `{kind.section}:`",
+            )
         return kind
 
     def choices(self, section: str) -> str:
@@ -190,7 +216,7 @@ def _integral(error: ValidationError, data: Any) -> bool:
             container, key, at = None, None, data
             for part in each["loc"]:
                 try:
-                    container, key, at = at, part, at[part]  # type: ignore[index]
+                    container, key, at = at, part, at[part]
                 except (KeyError, IndexError, TypeError):
                     continue
             if isinstance(at, float) and container is not None:

@@ -96,7 +96,8 @@ def _where(place: Place) -> str:
 def _tally(diagnostics: Sequence[Diagnostic]) -> str:
     files = len({each.place.file for each in diagnostics})
     errors = len(diagnostics)
-    return f"{errors} error{'s' * (errors != 1)} in {files} file{'s' * (files != 1)}"
+    where = "place" if any(each.place.file.startswith("--set ") for each in diagnostics) else "file"
+    return f"{errors} error{'s' * (errors != 1)} in {files} {where}{'s' * (files != 1)}"
 
 
 def as_text(diagnostics: Sequence[Diagnostic], style: Style = _plain) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from aifw.spec.diagnose import Report
@@ -47,9 +48,7 @@ def interpolate(data: dict[str, Any], source: Source, environment: Mapping[str, 
 
 
 class _Interpolation:
-    def __init__(
-        self, data: dict[str, Any], source: Source, environment: Mapping[str, str], report: Report
-    ) -> None:
+    def __init__(self, data: dict[str, Any], source: Source, environment: Mapping[str, str], report: Report) -> None:
         self.data = data
         self.source = source
         self.environment = environment
@@ -65,10 +64,8 @@ class _Interpolation:
         self.collect(self.data, (), places)
         for container, key in places:
             if (id(container), key) in self.pending:
-                try:
+                with suppress(_Failed):
                     self.settle(container, key)
-                except _Failed:
-                    pass
         if self.borrowed:
             self.check_size()
 
@@ -88,7 +85,9 @@ class _Interpolation:
         text = container[key]
         if path in self.stack:
             circle = [*self.stack[self.stack.index(path) :], path]
-            raise _Unresolvable("AIFW042", "values go round in a circle: " + " → ".join(_dotted(each) for each in circle))
+            raise _Unresolvable(
+                "AIFW042", "values go round in a circle: " + " → ".join(_dotted(each) for each in circle)
+            )
         self.stack.append(path)
         try:
             value = self.resolve(text, path)

@@ -22,9 +22,7 @@ from aifw.spec.source import Document, Source, Span
 _encode = JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False).encode
 
 
-def load(
-    files: Sequence[Path], sets: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
-) -> Spec:
+def load(files: Sequence[Path], sets: Sequence[str] = (), *, environment: Mapping[str, str] | None = None) -> Spec:
     """Read a spec.
 
     Args:
@@ -103,7 +101,9 @@ def _not_a_mapping(document: Document) -> Diagnostic:
             "AIFW015", "this file says nothing", notes=("`aifw init` writes a spec to start with",)
         )
     what = "a list" if isinstance(document.data, list) else "a single value"
-    return document.find(()).value.diagnostic("AIFW015", f"a spec is a mapping, this is {what}", "start with `apiVersion: aifw/v1`")
+    return document.find(()).value.diagnostic(
+        "AIFW015", f"a spec is a mapping, this is {what}", "start with `apiVersion: aifw/v1`"
+    )
 
 
 def _merged(documents: Sequence[Document], overrides: Sequence[Document], report: Report) -> dict[str, Any]:

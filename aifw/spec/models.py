@@ -86,9 +86,9 @@ class Header(Settings):
     """What of this machine may be used."""
     policy: PolicySettings = Field(default_factory=PolicySettings)
     """What an apply may do without being asked."""
-    aliases: dict[Annotated[str, Field(pattern=NAME_PATTERN)], AliasSettings] = {}
+    aliases: dict[Annotated[str, Field(pattern=NAME_PATTERN)], AliasSettings] = Field(default_factory=dict)
     """Named pointers to artifacts, moved by promotions."""
-    defaults: dict[str, Any] = {}
+    defaults: dict[str, Any] = Field(default_factory=dict)
     """Values of your own for `${defaults.name}`; nothing else reads them."""
 
 

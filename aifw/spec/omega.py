@@ -63,7 +63,9 @@ class Omega:
             raise ValueError(f"{'AIFW041' if unset else 'AIFW043'} {_first_line(error)}") from None
         except (OmegaConfBaseException, RecursionError) as error:
             circle = isinstance(error, RecursionError) or "Recursi" in str(error)
-            raise ValueError("AIFW042 values go round in a circle" if circle else f"AIFW043 {_first_line(error)}") from None
+            raise ValueError(
+                "AIFW042 values go round in a circle" if circle else f"AIFW043 {_first_line(error)}"
+            ) from None
         finally:
             resolvers.clear()
             resolvers.update(former)

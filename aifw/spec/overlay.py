@@ -31,7 +31,7 @@ def document_of_set(text: str, report: Report) -> Document | None:
     prefix = "--set "
     whole = prefix + text
     path, equals, value = text.partition("=")
-    document = Document(f"--set {text.splitlines()[0] if text.strip() else text!r}", whole)
+    document = Document((whole.splitlines() or [whole])[0], whole)
     if not equals:
         _malformed(document, report, len(prefix), len(whole), "`--set` wants KEY=VALUE", "there is no `=`")
         return None
@@ -39,7 +39,14 @@ def document_of_set(text: str, report: Report) -> Document | None:
     for part in path.split("."):
         end = start + len(part)
         if not part.strip() or part != part.strip():
-            _malformed(document, report, start, end, "`--set` wants a path such as stages.dpo.epochs before the `=`", "a name is missing here" if not part.strip() else "remove the blanks")
+            _malformed(
+                document,
+                report,
+                start,
+                end,
+                "`--set` wants a path such as stages.dpo.epochs before the `=`",
+                "a name is missing here" if not part.strip() else "remove the blanks",
+            )
             return None
         keys.append((part, start, end))
         start = end + 1
@@ -83,7 +90,7 @@ def apply_set(base: dict[str, Any], document: Document, report: Report) -> None:
                 return
             at = below
         else:
-            _malformed(document, report, start, end, f"there is nothing below this that `{key}` could name")
+            _malformed(document, report, start, end, f"there is nothing below this that `{key}` could name", "")
             return
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from yaml.cyaml import CParser
+from yaml._yaml import CParser
 from yaml.error import YAMLError
 from yaml.events import (
     AliasEvent,
@@ -63,8 +63,7 @@ class _Composer(CParser):
 def compose(text: str) -> Node:
     """Nodes with marks, of a text that `read` has accepted or at least got through."""
     parser = _Composer(BytesIO(text.encode()))
-    node: Node = parser.get_single_node()
-    return node
+    return parser.get_single_node()  # type: ignore[return-value]
 
 
 @dataclass(slots=True)
@@ -109,7 +108,7 @@ class _Reader:
     def error(self, event: Any, code: str, message: str, label: str = "", *notes: str) -> None:
         self.report.diagnostics.append(self.span(event).diagnostic(code, message, label, notes))
 
-    def read(self, get_event: Callable[[], Any]) -> Any:
+    def read(self, get_event: Callable[[], Any]) -> Any:  # noqa: PLR0915 - one loop; a call per event would be felt
         """Build data from events.
 
         Scalars and mapping keys are nearly all events, so their way through the loop is kept short: known keys and plain
@@ -150,7 +149,9 @@ class _Reader:
                     self.error(event, "AIFW005", "a key must be text", "this is a list or a mapping")
                     raise _Refused
                 if len(stack) >= DEEPEST:
-                    self.error(event, "AIFW007", f"nested more than {DEEPEST} levels deep", "the level that is too deep")
+                    self.error(
+                        event, "AIFW007", f"nested more than {DEEPEST} levels deep", "the level that is too deep"
+                    )
                     raise _Refused
                 if event.tag not in {None, "!", f"{_CORE}map" if kind is MappingStartEvent else f"{_CORE}seq"}:
                     self.unknown_tag(event)
@@ -185,7 +186,12 @@ class _Reader:
             elif kind is DocumentStartEvent:
                 documents += 1
                 if documents > 1:
-                    self.error(event, "AIFW006", "a spec is one YAML document, a second one starts here", "remove this `---`, or put the rest into a file of its own and name it with `-f`")
+                    self.error(
+                        event,
+                        "AIFW006",
+                        "a spec is one YAML document, a second one starts here",
+                        "remove this `---`, or put the rest into a file of its own and name it with `-f`",
+                    )
                     raise _Refused
                 continue
             elif kind is DocumentEndEvent:
@@ -213,7 +219,12 @@ class _Reader:
         text = event.value
         plain = event.tag is None and event.implicit[0]
         if plain and text == "<<":
-            self.error(event, "AIFW006", "merge keys (`<<`) are not part of YAML 1.2", "write the settings out, or take single values from `defaults` with `${defaults.name}`")
+            self.error(
+                event,
+                "AIFW006",
+                "merge keys (`<<`) are not part of YAML 1.2",
+                "write the settings out, or take single values from `defaults` with `${defaults.name}`",
+            )
             return False
         if event.tag is not None and event.tag not in {"!", f"{_CORE}str"}:
             self.unknown_tag(event)
@@ -264,7 +275,12 @@ class _Reader:
             if any(each.anchor == name for each in stack):
                 self.error(event, "AIFW008", f"`*{name}` stands inside the very thing it repeats")
                 raise _Refused
-            self.error(event, "AIFW008", f"`*{name}` repeats an anchor that does not exist", f'a text that starts with * needs quotes: "*{name}"')
+            self.error(
+                event,
+                "AIFW008",
+                f"`*{name}` repeats an anchor that does not exist",
+                f'a text that starts with * needs quotes: "*{name}"',
+            )
             return None
         return self.copy(self.anchors[name], event, len(stack))
 
@@ -292,7 +308,9 @@ def decode(name: str, raw: bytes, report: Report) -> Document | None:
     for mark, encoding in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if raw.startswith(mark):
             start = Span(Document(name, ""), 0, 1)
-            report.diagnostics.append(start.diagnostic("AIFW002", f"this file is {encoding}; a spec must be UTF-8", "save it as UTF-8"))
+            report.diagnostics.append(
+                start.diagnostic("AIFW002", f"this file is {encoding}; a spec must be UTF-8", "save it as UTF-8")
+            )
             return None
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:

@@ -126,7 +126,9 @@ class Resolver:
             if len(addresses) == 1:
                 return addresses[0], None
             if addresses:
-                self._complain(at, "AIFW032", f"`{text}` is the name of several resources", f"write one of: {', '.join(addresses)}")
+                self._complain(
+                    at, "AIFW032", f"`{text}` is the name of several resources", f"write one of: {', '.join(addresses)}"
+                )
             else:
                 self._nothing(text, text, at)
             return None
@@ -319,4 +321,3 @@ def report_cycles(references: Mapping[str, Sequence[Reference]], resolver: Resol
                         ("to use what an earlier run made, refer to an alias (`@name`)",),
                     )
                 )
-

@@ -62,12 +62,14 @@ class Found:
 
     document: Document
     key: Span | None
-    node: Node
+    node: Node | _Nothing
     rest: Path
 
     @property
     def value(self) -> Span:
         """Span of what stands there."""
+        if isinstance(self.node, _Nothing):
+            return self.key if self.key is not None else Span(self.document, 0, len(self.document.text))
         return self.document.span(self.node)
 
     @property

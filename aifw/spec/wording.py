@@ -156,7 +156,9 @@ def _diagnose(
     if notes:
         label = "" if secretive(source, (*at, *path)) else f"is {show(value)} here"
         if secretive(source, (*at, *path)) and code == "AIFW020":
-            notes.append("an environment variable is text; `${oc.decode:${oc.env:NAME}}` reads it as a number or truth value")
+            notes.append(
+                "an environment variable is text; `${oc.decode:${oc.env:NAME}}` reads it as a number or truth value"
+            )
     else:
         label = _advice(value, group, choices)
     return span.diagnostic(code, f"`{name or at[-1]}` must be {words}", label, notes)
@@ -252,9 +254,7 @@ def _own_words(details: ErrorDetails, name: str) -> str:
     return f"`{name}`: {message}" if name else message
 
 
-def _unknown(
-    path: Path, at: Path, data: Any, settings: type[BaseModel], subject: str, source: Source
-) -> Diagnostic:
+def _unknown(path: Path, at: Path, data: Any, settings: type[BaseModel], subject: str, source: Source) -> Diagnostic:
     name = str(path[-1])
     known = fields_at(settings, path[:-1])
     close = closest(name, known)
@@ -321,7 +321,13 @@ def spell(path: Path) -> str:
 
 def number(value: Any) -> str:
     """A bound without a needless `.0`."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else f"{value:,}" if isinstance(value, int) and value >= 100_000 else str(value)
+    return (
+        str(int(value))
+        if isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+        else f"{value:,}"
+        if isinstance(value, int) and value >= 100_000
+        else str(value)
+    )
 
 
 def show(value: Any) -> str:
