@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -15,10 +16,17 @@ from aifw.plan.model import CHANGES, Action, Plan
 FORMAT = "aifw.plan/v1"
 
 
-def document(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON data; `aifw plan --json` and `-o` print the same."""
+def document(plan: Plan, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The plan as JSON data; `aifw plan --json` and `-o` print the same.
+
+    Args:
+        plan: The plan.
+        source: What it was made from, so that the file can be applied alone: `files`, relative to the folder of the plan
+            file, and `sets`.
+    """
     return {
         "format": FORMAT,
+        **({"source": dict(source)} if source is not None else {}),
         "name": plan.name,
         "spec": plan.spec,
         "serial": plan.serial,
@@ -36,9 +44,9 @@ def _without_empty(step: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in step.items() if value not in (None, "", (), False)}
 
 
-def save(plan: Plan) -> str:
-    """Text of a plan file; the same plan is the same text."""
-    return json.dumps(document(plan), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+def save(plan: Plan, source: Mapping[str, Any] | None = None) -> str:
+    """Text of a plan file; the same plan is the same text. `source` as in `document`."""
+    return json.dumps(document(plan, source), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def load(path: Path) -> dict[str, Any]:

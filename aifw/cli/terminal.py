@@ -1,0 +1,33 @@
+"""What the output goes to: its width, whether it is a terminal, and text it can show."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal that can move its cursor."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int | None:
+    """Columns of the terminal; None in a pipe, where lines are never cut or wrapped."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        return max(20, os.get_terminal_size(sys.stdout.fileno()).columns)
+    except OSError:
+        return 80
+
+
+def show(text: str, *, newline: bool = True) -> None:
+    """Print, with a question mark for each character that the output's encoding lacks."""
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.encode(encoding, errors="replace").decode(encoding)
+    click.echo(text, nl=newline)

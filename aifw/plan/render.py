@@ -1,0 +1,246 @@
+"""A plan for people: a table that fits the terminal, or everything about one step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from aifw.hardware.machine import Machine
+from aifw.plan.columns import about, byte_range, columns, cut, joined, padded, time_range, widths, wrapped
+from aifw.plan.model import Action, Plan, PlannedInput, Step
+from aifw.units import format_bytes, format_money, format_seconds
+
+MARKS = {
+    Action.CREATE: ("+", "good"),
+    Action.UPDATE: ("~", "warn"),
+    Action.REPLACE: ("±", "warn"),
+    Action.RESUME: ("»", "warn"),
+    Action.MAYBE: ("?", "accent"),
+    Action.REUSE: ("=", "faint"),
+    Action.HELD: ("!", "warn"),
+    Action.FORGET: ("-", "warn"),
+    Action.DELETE: ("-", "error"),
+}
+"""What stands before a row, and its role for colouring."""
+
+_TALLY = (
+    (Action.CREATE, "{} to create"),
+    (Action.UPDATE, "{} to update"),
+    (Action.REPLACE, "{} to replace"),
+    (Action.RESUME, "{} to resume"),
+    (Action.MAYBE, "{} maybe"),
+    (Action.FORGET, "{} to forget"),
+    (Action.DELETE, "{} to delete"),
+    (Action.HELD, "{} held"),
+    (Action.REUSE, "{} unchanged"),
+)
+_HEAD = ("address", "action", "on", "memory", "time", "because")
+_MOST_UNCHANGED = 6
+_LEAST_BECAUSE = 26
+_LEAST_WIDTH = 24
+
+Style = Callable[[str, str], str]
+"""Takes a text and its role, and returns it coloured or as it is."""
+
+
+def plain(text: str, _role: str) -> str:
+    """No colour."""
+    return text
+
+
+def render(
+    plan: Plan,
+    *,
+    machine: Machine | None = None,
+    width: int | None = None,
+    style: Style = plain,
+    everything: bool = False,
+) -> str:
+    """The table of a plan, its totals and its tally.
+
+    Args:
+        plan: What to show.
+        machine: Described in the first line, if given.
+        width: Columns of the terminal; None does not wrap or cut anything.
+        style: Colours a text by its role.
+        everything: Show every unchanged resource, too.
+    """
+    parts = [_first_line(plan, machine, width, style)]
+    rows, left_out = _rows(plan, everything)
+    if rows:
+        parts.append("\n".join(_table(rows, width, style, left_out)))
+    parts.append("\n".join(_last_lines(plan, width, style)))
+    return "\n\n".join(parts) + "\n"
+
+
+def describe(machine: Machine) -> str:
+    """A machine in a few words: `laptop: 62.3 GiB pool, 14 cores, Intel GPU 8086:7D55`."""
+    cores = f"{machine.cpu.cores} core{'s' * (machine.cpu.cores != 1)}"
+    detected = [each.what for each in machine.detected]
+    return f"{machine.name}: " + ", ".join([f"{format_bytes(machine.memory.pool)} pool", cores, *detected])
+
+
+def tally(plan: Plan) -> str:
+    """How many of each action: `3 to update, 2 maybe, 2 unchanged`."""
+    counts = dict.fromkeys(Action, 0)
+    for step in plan.steps:
+        counts[step.action] += 1
+    found = [text.format(f"{counts[action]:,}") for action, text in _TALLY if counts[action]]
+    if plan.aliases:
+        found.insert(0, f"{len(plan.aliases)} alias{'es' * (len(plan.aliases) != 1)} to set")
+    return ", ".join(found) or "the spec has no resources"
+
+
+def because(step: Step) -> str:
+    """Every reason of a step and what its forecast notes, in one line."""
+    note = step.forecast.note if step.forecast is not None else ""
+    return "; ".join([*(reason.text for reason in step.reasons), *([note] if note else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    mark: str
+    role: str
+    cells: tuple[str, str, str, str, str]
+    because: str
+
+
+def _rows(plan: Plan, everything: bool) -> tuple[list[_Row], int]:
+    unchanged = sum(step.action is Action.REUSE for step in plan.steps)
+    collapsed = not everything and unchanged > _MOST_UNCHANGED
+    rows = [_row(step) for step in plan.steps if not (collapsed and step.action is Action.REUSE)]
+    rows.extend(
+        _Row("+", "good", (f"@{change.name}", "set", "", "", ""), f"starts as {change.initial}")
+        for change in plan.aliases
+    )
+    return rows, unchanged if collapsed else 0
+
+
+def _row(step: Step) -> _Row:
+    mark, role = MARKS[step.action]
+    forecast = step.forecast
+    memory = byte_range(forecast.memory) if forecast is not None else ""
+    seconds = time_range(forecast.seconds) if forecast is not None else ""
+    return _Row(mark, role, (step.address, step.action.value, step.device, memory, seconds), because(step))
+
+
+def _first_line(plan: Plan, machine: Machine | None, width: int | None, style: Style) -> str:
+    facts = [
+        f"spec {plan.spec[:6]}",
+        f"state #{plan.serial}",
+        describe(machine) if machine is not None else plan.machine,
+    ]
+    if plan.targets:
+        facts.append(f"only {', '.join(plan.targets)}")
+    line = f" · {' · '.join(facts)}"
+    if width is not None:
+        line = cut(line, max(0, width - columns(plan.name)))
+    return style(plan.name, "name") + style(line, "faint")
+
+
+def _table(rows: Sequence[_Row], width: int | None, style: Style, left_out: int) -> Iterable[str]:
+    # Columns nobody needs here are left out; what does not fit beside the table goes below its row.
+    used = [index for index in range(5) if any(row.cells[index] for row in rows)]
+    if width is not None and width < 60:
+        used = [index for index in used if index != 2]
+    wide = widths([[_HEAD[index] for index in used], *([row.cells[index] for index in used] for row in rows)])
+    room = None if width is None else width - 3 - sum(wide) - 3 * len(wide)
+    beside = room is None or room >= _LEAST_BECAUSE
+    head = [padded(_HEAD[index], size) for index, size in zip(used, wide, strict=True)]
+    line = "   " + "   ".join([*head, *([_HEAD[5]] if beside and any(row.because for row in rows) else [])])
+    yield style(_fit(line.rstrip(), width), "faint")
+    for row in rows:
+        cells = [padded(row.cells[index], size) for index, size in zip(used, wide, strict=True)]
+        start = f" {row.mark} " + "   ".join(cells)
+        if not beside:
+            yield style(_fit(start.rstrip(), width), row.role)
+            assert width is not None
+            for text in wrapped(row.because, max(_LEAST_WIDTH, width - 7)) if row.because else ():
+                yield style(f"       {text}", "faint")
+            continue
+        reason = [row.because] if room is None else wrapped(row.because, room)
+        yield f"{style(start, row.role)}   {reason[0]}".rstrip() if reason[0] else style(start.rstrip(), row.role)
+        for text in reason[1:]:
+            yield " " * (columns(start) + 3) + text
+    if left_out:
+        yield style(_fit(f" = {left_out:,} unchanged (--all shows them)", width), "faint")
+
+
+def _fit(line: str, width: int | None) -> str:
+    return line if width is None else cut(line, width)
+
+
+def _last_lines(plan: Plan, width: int | None, style: Style) -> Iterable[str]:
+    for warning in plan.warnings:
+        for index, line in enumerate(wrapped(warning, width - 9) if width is not None else [warning]):
+            yield style("warning: " if index == 0 else "         ", "warn") + line
+    totals = plan.totals
+    if totals.memory:
+        peak = f"Peak {format_bytes(totals.memory)} of {format_bytes(totals.budget)} at {totals.memory_at}"
+        facts = [peak, _duration(plan), _cost(plan)]
+        if width is None or columns(" · ".join(facts)) <= width:
+            yield " · ".join(facts)
+        else:
+            yield from facts
+    yield f"Nothing to do: {tally(plan)}." if plan.empty else f"{tally(plan)[:1].upper()}{tally(plan)[1:]}."
+
+
+def _duration(plan: Plan) -> str:
+    totals = plan.totals
+    low, mid, high = about(totals.seconds_low), about(totals.seconds_mid), about(totals.seconds_high)
+    return f"about {mid}" if low == high else f"about {mid} ({joined(low, high)})"
+
+
+def _cost(plan: Plan) -> str:
+    totals = plan.totals
+    return joined(format_money(totals.cost_low), format_money(totals.cost_high))
+
+
+def explain(plan: Plan, address: str, style: Style = plain) -> str:
+    """Everything about one step: reasons, inputs, forecast and what it rests on, identity.
+
+    Args:
+        plan: The plan.
+        address: Of a step in it.
+        style: Colours a text by its role.
+    """
+    step = next(each for each in plan.steps if each.address == address)
+    mark, role = MARKS[step.action]
+    lines = [f"{style(mark, role)} {style(step.address, 'name')} · {step.kind} · {style(step.action.value, role)}", ""]
+    lines += _block("because", [reason.text for reason in step.reasons] or ["nothing changed"], style)
+    lines += _block("inputs", [_input(each) for each in step.inputs], style)
+    lines += _block("waits for", [", ".join(step.after)] if step.after else [], style)
+    forecast = step.forecast
+    if forecast is not None:
+        memory, seconds = forecast.memory, forecast.seconds
+        lines += _block("device", [step.device], style)
+        lines += _block("memory", [_three(format_bytes, memory.low, memory.mid, memory.high)], style)
+        lines += _block("time", [_three(format_seconds, seconds.low, seconds.mid, seconds.high)], style)
+        lines += _block("cost", [joined(format_money(forecast.cost.low), format_money(forecast.cost.high))], style)
+        lines += _block("basis", [forecast.basis], style)
+        lines += _block("note", [forecast.note] if forecast.note else [], style)
+    if step.start is not None:
+        lines += _block("starts", [f"{format_seconds(step.start)} after the run" if step.start else "at once"], style)
+    lines += _block("artifact", [step.artifact] if step.artifact else [], style)
+    lines += _block("recipe", [step.recipe] if step.recipe else [], style)
+    lines += _block("key", [step.key or "not known before its inputs are made"] if step.identity else [], style)
+    identity = json.dumps(json.loads(step.identity), indent=2, ensure_ascii=False) if step.identity else ""
+    lines += _block("identity", identity.splitlines(), style)
+    return "\n".join(lines) + "\n"
+
+
+def _three(shown: Callable[[float], str], low: float, mid: float, high: float) -> str:
+    if low == high:
+        return shown(mid)
+    return f"{shown(mid)}, between {shown(low)} and {shown(high)}"
+
+
+def _input(planned: PlannedInput) -> str:
+    source = f"@{planned.alias}, {planned.address}" if planned.alias else planned.address
+    digest = planned.digest[:12] if planned.digest is not None else "not made yet"
+    return f"{planned.field}: {source}, output {planned.output}, {digest}"
+
+
+def _block(name: str, texts: Sequence[str], style: Style) -> list[str]:
+    return [f"  {style(padded(name if index == 0 else '', 9), 'faint')}  {text}" for index, text in enumerate(texts)]
