@@ -11,6 +11,7 @@ from typing import Any
 
 from aifw.boundary import boundary
 from aifw.errors import LockHeld, Refused, StateError
+from aifw.executors.base import Executor
 from aifw.executors.local import LocalExecutor
 from aifw.plan import planfile
 from aifw.plan.compile import compile, memory_budget, total_threads  # noqa: A004 - the word of the design
@@ -69,7 +70,14 @@ def _recover_if_free(store: Store, layout: Layout) -> None:
         return
 
 
-def apply(spec: Spec, layout: Layout, request: Request, listener: Listener, agree: Agree) -> Outcome | None:
+def apply(
+    spec: Spec,
+    layout: Layout,
+    request: Request,
+    listener: Listener,
+    agree: Agree,
+    executor: Executor | None = None,
+) -> Outcome | None:
     """Bring the world to what the spec says.
 
     Args:
@@ -78,6 +86,7 @@ def apply(spec: Spec, layout: Layout, request: Request, listener: Listener, agre
         request: Limits of what to do.
         listener: Is told what happens.
         agree: Asked before anything is done; False ends it.
+        executor: Where jobs run; child processes on this machine if None.
 
     Returns:
         What became of each resource; an empty outcome if there was nothing to do, None if it was not agreed to.
@@ -89,7 +98,7 @@ def apply(spec: Spec, layout: Layout, request: Request, listener: Listener, agre
         NoSpace: The disk is full; the state is intact.
     """
     with exclusive(layout.lock), closing(Store.open(layout)) as store:
-        executor = LocalExecutor()
+        executor = executor or LocalExecutor()
         try:
             recover(store, executor)
             plan_id = planfile.digest(request.saved) if request.saved is not None else None
@@ -145,7 +154,7 @@ def _run(
     plan: Plan,
     store: Store,
     plan_id: str | None,
-    executor: LocalExecutor,
+    executor: Executor,
     listener: Listener,
     request: Request,
     snapshot: Snapshot,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from aifw.errors import NoSpace, StateError, StateTooNew
 from aifw.state.schema import MIGRATIONS
 
 _BUSY_SECONDS = 10.0
+_NEEDED_BYTES = 256 * 1024
 
 
 def connect(path: Path, *, create: bool) -> sqlite3.Connection | None:
@@ -77,7 +79,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[sqlite3.Connection]:
     """One durable step: on disk when this returns, or not done at all.
 
     Raises:
@@ -90,7 +92,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         connection.execute("commit")
     except sqlite3.DatabaseError as error:
         _abandon(connection)
-        raise translated(error, None) from error
+        raise translated(error, path) from error
     except BaseException:
         _abandon(connection)
         raise
@@ -101,11 +103,12 @@ def _abandon(connection: sqlite3.Connection) -> None:
         connection.execute("rollback")
 
 
-def translated(error: sqlite3.Error, path: Path | None) -> StateError:
+def translated(error: sqlite3.Error, path: Path) -> StateError:
     """SQLite's error as one of ours."""
-    where = f"the state {path}" if path is not None else "the state"
+    where = f"the state {path}"
     name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith("SQLITE_FULL"):
+    # Where a file cannot grow, SQLite reports some full disks as a failure to read or write.
+    if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and _full(path.parent)):
         return NoSpace(
             f"the disk is full: {where} could not be written and is unchanged",
             hint="free some space and run the same command again",
@@ -118,3 +121,8 @@ def translated(error: sqlite3.Error, path: Path | None) -> StateError:
             hint="restore it from a backup, or move it away to start afresh",
         )
     return StateError(f"{where} cannot be used: {error}")
+
+
+def _full(folder: Path) -> bool:
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize < _NEEDED_BYTES

@@ -65,7 +65,7 @@ class Store:
 
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """One durable step."""
-        return transaction(self.connection)
+        return transaction(self.connection, self.layout.database)
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""

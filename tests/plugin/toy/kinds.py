@@ -36,10 +36,12 @@ class ToySettings(Settings):
 
     text: str = ""
     """What to write."""
-    sources: list[Ref[Text]] = []
+    sources: tuple[Ref[Text], ...] = ()
     """Texts to append."""
     file: str | None = None
     """A file to read."""
+    unobserved: Annotated[str | None, execution] = None
+    """A file to read that is no part of the identity, so that the same settings can make different texts."""
     only_length: bool = False
     """Write the length of the text instead, so that many inputs make the same output."""
     steps: int = 0

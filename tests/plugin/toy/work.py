@@ -37,6 +37,8 @@ def write(job: Job[ToySettings]) -> None:
     text = settings.text
     if settings.file is not None:
         text += (job.root / settings.file).read_text()
+    if settings.unobserved is not None:
+        text += (job.root / settings.unobserved).read_text()
     for source in job.inputs.values():
         text += (source.path / "text.txt").read_text()
     (job.output("text") / "text.txt").write_text(str(len(text)) if settings.only_length else text)

@@ -1,0 +1,60 @@
+"""Applies a spec in a process of its own, for tests that kill it: `python drive.py SPEC STATE [--replace ADDRESS] [--delete]`.
+
+Prints one JSON object: the exit status, what became of each resource, and whether a plan made afterwards is empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from aifw.errors import AifwError
+from aifw.run.apply import Request, apply, make_plan
+from aifw.spec.load import load
+from aifw.state.layout import Layout
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("spec", type=Path)
+    parser.add_argument("state", type=Path)
+    parser.add_argument("--replace", nargs="*", default=[])
+    parser.add_argument("--delete", action="store_true")
+    parser.add_argument("--plan", action="store_true")
+    arguments = parser.parse_args()
+    try:
+        spec = load([arguments.spec])
+        layout = Layout(arguments.state, spec.name)
+        if arguments.plan:
+            plan = make_plan(spec, layout)
+            print(
+                json.dumps(
+                    {"steps": {step.address: [step.action, [r.text for r in step.reasons]] for step in plan.steps}}
+                )
+            )
+            return 0
+        request = Request(replaced=arguments.replace, allow_delete=arguments.delete)
+        outcome = apply(spec, layout, request, lambda _: None, lambda _: True)
+        assert outcome is not None
+        left = make_plan(spec, layout)
+    except AifwError as error:
+        print(json.dumps({"error": error.code, "message": error.message}))
+        return int(error.exit_status)
+    print(
+        json.dumps(
+            {
+                "exit": int(outcome.exit_status),
+                "results": {address: result.status for address, result in outcome.results.items()},
+                "errors": {address: result.error for address, result in outcome.results.items() if result.error},
+                "empty": left.empty,
+                "left": {step.address: step.action for step in left.changes},
+            }
+        )
+    )
+    return int(outcome.exit_status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
