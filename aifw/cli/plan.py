@@ -117,9 +117,10 @@ def _explain(plan: Plan, addresses: Sequence[str]) -> None:
 
 def _show(plan: Plan, typed: str, output: Path | None, *, everything: bool) -> None:
     from aifw.hardware.probe import probe
-    from aifw.plan.render import render
+    from aifw.plan.render import MOST_UNCHANGED, render
 
-    show(render(plan, machine=probe(), width=width(), style=style, everything=everything), newline=False)
+    most = None if everything else MOST_UNCHANGED
+    show(render(plan, machine=probe(), width=width(), style=style, most_unchanged=most), newline=False)
     if output is not None:
         show(f"Saved to {output}.   Apply: aifw apply {output}")
     elif not plan.empty:

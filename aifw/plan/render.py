@@ -36,9 +36,12 @@ _TALLY = (
     (Action.REUSE, "{} unchanged"),
 )
 _HEAD = ("address", "action", "on", "memory", "time", "because")
-_MOST_UNCHANGED = 6
+MOST_UNCHANGED = 6
+"""Unchanged resources listed before they are only counted."""
 _LEAST_BECAUSE = 26
 _LEAST_WIDTH = 24
+_SPARE = (2, 3, 4)
+"""Columns that a narrow terminal does without, first to go first."""
 
 Style = Callable[[str, str], str]
 """Takes a text and its role, and returns it coloured or as it is."""
@@ -55,7 +58,7 @@ def render(
     machine: Machine | None = None,
     width: int | None = None,
     style: Style = plain,
-    everything: bool = False,
+    most_unchanged: int | None = MOST_UNCHANGED,
 ) -> str:
     """The table of a plan, its totals and its tally.
 
@@ -64,10 +67,10 @@ def render(
         machine: Described in the first line, if given.
         width: Columns of the terminal; None does not wrap or cut anything.
         style: Colours a text by its role.
-        everything: Show every unchanged resource, too.
+        most_unchanged: If more resources are unchanged, they are only counted; None lists all.
     """
     parts = [_first_line(plan, machine, width, style)]
-    rows, left_out = _rows(plan, everything)
+    rows, left_out = _rows(plan, most_unchanged)
     if rows:
         parts.append("\n".join(_table(rows, width, style, left_out)))
     parts.append("\n".join(_last_lines(plan, width, style)))
@@ -88,7 +91,7 @@ def tally(plan: Plan) -> str:
         counts[step.action] += 1
     found = [text.format(f"{counts[action]:,}") for action, text in _TALLY if counts[action]]
     if plan.aliases:
-        found.insert(0, f"{len(plan.aliases)} alias{'es' * (len(plan.aliases) != 1)} to set")
+        found.append(f"{len(plan.aliases)} alias{'es' * (len(plan.aliases) != 1)} to set")
     return ", ".join(found) or "the spec has no resources"
 
 
@@ -106,9 +109,9 @@ class _Row:
     because: str
 
 
-def _rows(plan: Plan, everything: bool) -> tuple[list[_Row], int]:
+def _rows(plan: Plan, most_unchanged: int | None) -> tuple[list[_Row], int]:
     unchanged = sum(step.action is Action.REUSE for step in plan.steps)
-    collapsed = not everything and unchanged > _MOST_UNCHANGED
+    collapsed = most_unchanged is not None and unchanged > most_unchanged
     rows = [_row(step) for step in plan.steps if not (collapsed and step.action is Action.REUSE)]
     rows.extend(
         _Row("+", "good", (f"@{change.name}", "set", "", "", ""), f"starts as {change.initial}")
@@ -142,10 +145,12 @@ def _first_line(plan: Plan, machine: Machine | None, width: int | None, style: S
 def _table(rows: Sequence[_Row], width: int | None, style: Style, left_out: int) -> Iterable[str]:
     # Columns nobody needs here are left out; what does not fit beside the table goes below its row.
     used = [index for index in range(5) if any(row.cells[index] for row in rows)]
-    if width is not None and width < 60:
-        used = [index for index in used if index != 2]
-    wide = widths([[_HEAD[index] for index in used], *([row.cells[index] for index in used] for row in rows)])
-    room = None if width is None else width - 3 - sum(wide) - 3 * len(wide)
+    for spare in (None, *_SPARE):
+        used = [index for index in used if index != spare]
+        wide = widths([[_HEAD[index] for index in used], *([row.cells[index] for index in used] for row in rows)])
+        room = None if width is None else width - 3 - sum(wide) - 3 * len(wide)
+        if room is None or room >= -3:
+            break
     beside = room is None or room >= _LEAST_BECAUSE
     head = [padded(_HEAD[index], size) for index, size in zip(used, wide, strict=True)]
     line = "   " + "   ".join([*head, *([_HEAD[5]] if beside and any(row.because for row in rows) else [])])
