@@ -93,6 +93,7 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with a status of `ExitStatus`."""
     # pydantic looks for plugins in the metadata of every installed package unless told not to.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    stdout = sys.stdout
     try:
         result = main.main(arguments, standalone_mode=False)
         status = result if isinstance(result, int) else ExitStatus.DONE
@@ -110,8 +111,9 @@ def run(arguments: list[str] | None = None) -> NoReturn:
     except AifwError as error:
         show_error(error)
         status = error.exit_status
-    except BrokenPipeError:
-        # The reader of a pipe went away: not an error, but Python would complain again while closing stdout.
-        sys.stderr.close()
+    except SystemExit:
+        # When the reader of a pipe goes away, click replaces stdout and exits with 1, which would read as a failed job.
+        if sys.stdout is stdout:
+            raise
         status = ExitStatus.DONE
     sys.exit(int(status))
