@@ -92,6 +92,7 @@ class _Planner:
         self.replaced = replaced
         self.steps: dict[str, Step] = {}
         self.forecasts: dict[str, Forecast] = {}
+        self.makers: dict[str, str] = {}
         self.alias_digests = {name: pointer.digest for name, pointer in snapshot.aliases.items()}
         self.device = snapshot.machine.devices[0]
         self.threads = total_threads(spec, snapshot)
@@ -117,9 +118,27 @@ class _Planner:
         if step.action is Action.REUSE and resource.kind.moves_alias is not None:
             step = self._judge(step, resource)
         if step.action in PENDING and not step.effect_only:
-            forecast = self._forecast(step, resource)
-            step = replace(step, device=self.device, forecast=forecast)
+            twin = self._twin(step, resource)
+            if twin is not None:
+                step = self._after_twin(step, twin)
+            if twin is None or step.address in self.replaced:
+                forecast = self._forecast(step, resource)
+                step = replace(step, device=self.device, forecast=forecast)
         self.steps[resource.address] = step
+
+    def _twin(self, step: Step, resource: Resource) -> str | None:
+        """A resource before this one that will make the very same."""
+        if resource.kind.family != "artifact":
+            return None
+        first = self.makers.setdefault(step.key or step.recipe, step.address)
+        return None if first == step.address else first
+
+    def _after_twin(self, step: Step, twin: str) -> Step:
+        """Let a resource wait for the other: what it needs is then there, and two jobs never share checkpoints."""
+        if twin in self.forecasts:
+            self.forecasts[step.address] = self.forecasts[twin]
+        reasons = (*step.reasons, Reason("input", f"the same as {twin}"))
+        return replace(step, after=tuple(sorted({*step.after, twin})), reasons=reasons)
 
     def _inputs(self, resource: Resource) -> tuple[tuple[PlannedInput, ...], dict[str, str]]:
         inputs: list[PlannedInput] = []
