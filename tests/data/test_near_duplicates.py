@@ -3,7 +3,9 @@ from hypothesis import strategies as st
 
 from aifw.data.near_duplicates import Clusters, near_pairs, normalised, overlap, shingles, stable_hash
 
-TEXTS = st.lists(st.text("ab c", max_size=14), max_size=12)
+BASE = "the quick pump drinks all of the cold water"
+SLICES = st.tuples(st.integers(0, 20), st.integers(0, 24)).map(lambda at: BASE[at[0] : at[0] + at[1]])
+TEXTS = st.lists(SLICES | st.text("ab c", max_size=14), max_size=12)
 
 
 def connected(pairs, size):

@@ -132,10 +132,15 @@ def test_a_leak_is_an_error_before_anything_is_trained():
         check_no_leak(Split([one], [other], {"c-a": "1", "c-b": "1"}, 1), THRESHOLD)
 
 
-@settings(max_examples=60)
-@given(PAIRS, st.integers(1, 40))
-def test_simulated_pairs_leak_nothing_and_are_marked(pairs, count):
+LONE_PROMPTS = st.tuples(WORDS, st.integers(0, 30)).map(lambda at: f"{at[0]} {at[1]}")
+LONE_ANSWERS = st.tuples(WORDS, st.integers(0, 99)).map(lambda at: f"good {at[1]} {at[0]} {at[1]}")
+
+
+@settings(max_examples=100)
+@given(PAIRS, st.lists(st.tuples(LONE_PROMPTS, LONE_ANSWERS), max_size=12), st.integers(1, 40))
+def test_simulated_pairs_leak_nothing_and_are_marked(pairs, lone, count):
     good = [GoodAnswer(each.conversations[0], each.messages, each.chosen) for each in pairs]
+    good += [GoodAnswer(f"lone {n}", (("user", prompt),), answer) for n, (prompt, answer) in enumerate(lone)]
     likeness = Likeness.among(pairs, good, THRESHOLD)
     found = split(pairs, likeness, 0.4, Counter())
     made = simulate(good, found, likeness, 0.4, count)
@@ -144,6 +149,7 @@ def test_simulated_pairs_leak_nothing_and_are_marked(pairs, count):
     liked = {each.answer for each in good}
     for each in made:
         assert each.source == "simulated"
+        assert not is_heldout(each.opening, 0.4)
         assert each.confidence < 0.6
         assert {each.chosen, each.rejected} <= liked
         assert not near(each.chosen, each.rejected)
