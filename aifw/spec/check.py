@@ -53,6 +53,7 @@ class Checker:
 
     def header(self) -> Header | None:
         """What stands beside the sections; reports top-level keys that mean nothing."""
+        meant: set[str | None] = set()
         for key in self.data:
             if key not in SECTIONS and key not in _HEADER and not self.is_section(key):
                 from aifw.spec.wording import closest
@@ -60,6 +61,12 @@ class Checker:
                 close = closest(key, [*_HEADER, *SECTIONS])
                 label = f"did you mean `{close}`?" if close else f"sections: {', '.join(SECTIONS)}"
                 self.complain((key,), "AIFW010", f"unknown section `{key}`", label, key=True)
+                meant.add(close)
+                if close in SECTIONS and isinstance(self.data[key], dict):
+                    # What stands in a misspelt section is there; more about it would be noise.
+                    self.declared.update(
+                        (f"{close}.{name}", Declared(f"{close}.{name}", None)) for name in self.data[key]
+                    )
         header = {key: self.data[key] for key in _HEADER if key in self.data}
         for key in ("hardware", "policy", "aliases", "defaults"):
             # A section whose entries are all commented out reads as null. One that is missing is filled in as well:
@@ -69,6 +76,9 @@ class Checker:
         hardware = header["hardware"]
         if isinstance(hardware, dict):
             header["hardware"] = {"memory": {}, **hardware}
+        for key in _HEADER:
+            if key in meant and key not in self.data:
+                self.report.broken.add((key,))
         return self.validate(Header, header, (), "a spec")
 
     def is_section(self, name: str) -> bool:
@@ -184,7 +194,7 @@ class Checker:
         written = self.data.get("aliases")
         if header is None:
             # Some other part of the header is wrong: nothing more is said about aliases, nor about references to them.
-            resolver.aliases = dict.fromkeys(written) if isinstance(written, dict) else {}
+            resolver.aliases = dict.fromkeys(written) if isinstance(written, dict) else None if written else {}
             return {}
         found: dict[str, Reference] = {}
         for name, alias in header.aliases.items():

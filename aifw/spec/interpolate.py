@@ -248,6 +248,8 @@ def origins(source: Source, path: Path, data: Any) -> list[str]:
     notes: list[str] = []
     while len(notes) < 5:
         found = source.find(path)
+        if found.repeated is not None and not notes:
+            notes.append(_from(found.repeated, found.repeated.text))
         text = found.scalar
         if text is None or "${" not in text:
             break
@@ -257,16 +259,20 @@ def origins(source: Source, path: Path, data: Any) -> list[str]:
                 notes.append(f"from the environment variable `{match['name']}`")
             else:
                 target = (*_typed(match["path"].split("."), data), *found.rest)
-                there = source.find(target)
-                value = there.value.text
-                shown = value if len(value) <= 60 and "\n" not in value and not there.rest else "…"
-                place = there.value.place
-                where = place.file if place.file.startswith("--set ") else f"{place.file}:{place.line}:{place.column}"
-                notes.append(f"from {where}, `{_dotted(target)}: {shown}`")
+                there = source.find(target).value
+                notes.append(_from(there, f"{_dotted(target)}: {there.text}"))
         if len(matches) != 1 or matches[0]["path"] is None:
             break
         path = (*_typed(matches[0]["path"].split("."), data), *found.rest)
     return notes
+
+
+def _from(span: Span, what: str) -> str:
+    place = span.place
+    where = place.file if place.file.startswith("--set ") else f"{place.file}:{place.line}:{place.column}"
+    first, *more = what.splitlines() or [""]
+    shown = first if len(first) <= 80 and not more else f"{first[:79].rstrip()} …"
+    return f"from {where}, `{shown}`"
 
 
 def secretive(source: Source, path: Path) -> bool:

@@ -15,6 +15,12 @@ from aifw.settings import Ref, Settings, Size
 API_VERSION = "aifw/v1"
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 """Names of resources and aliases."""
+STACK_NAME_PATTERN = r"^[a-z][a-z0-9-]*$"
+PATTERN_WORDS = {
+    NAME_PATTERN: "a name: letters, digits, `_` and `-`, starting with a letter or `_`",
+    STACK_NAME_PATTERN: "small letters, digits and hyphens, starting with a letter",
+}
+"""What to say to people instead of a pattern."""
 SECTIONS: dict[str, str] = {
     "models": "Language models, embedders and other networks.",
     "datasets": "Feedback, preference pairs, documents and other data.",
@@ -58,7 +64,7 @@ class PolicySettings(Settings):
 class Metadata(Settings):
     """What the spec is called."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=63)]
+    name: Annotated[str, Field(pattern=STACK_NAME_PATTERN, max_length=63)]
     """Names the state; small letters, digits and hyphens."""
     description: str | None = None
     """For people."""

@@ -14,12 +14,14 @@ from omegaconf.errors import (
     OmegaConfBaseException,
     UnsupportedInterpolationType,
 )
+from omegaconf.grammar_parser import parse
 
-from aifw.spec.source import Path
+from aifw.spec.source import Path, walk
 
 SAFE = frozenset({"oc.create", "oc.decode", "oc.dict.keys", "oc.dict.values", "oc.env", "oc.select"})
 """Resolvers a spec may use. OmegaConf's `oc.coerce` imports any module it is told to, and other packages register their own."""
 
+_MALFORMED = "this interpolation is not well formed"
 _MARKER: Any = object()
 
 
@@ -32,7 +34,12 @@ class Omega:
     """
 
     def __init__(self, data: dict[str, Any], environment: Mapping[str, str]) -> None:
-        self.config = OmegaConf.create(copy.deepcopy(data))
+        readable = copy.deepcopy(data)
+        self.malformed = {path for path, value in walk(data) if isinstance(value, str) and not _well_formed(value)}
+        for path in self.malformed:
+            # One malformed value must not keep the others from being read.
+            _replace(readable, path, "")
+        self.config = OmegaConf.create(readable)
         self.environment = environment
 
     def resolve(self, path: Path) -> Any:
@@ -41,11 +48,15 @@ class Omega:
         Raises:
             ValueError: It cannot be resolved; the message is a code of `aifw explain`, a blank, and what is wrong.
         """
+        if path in self.malformed:
+            raise ValueError(f"AIFW043 {_MALFORMED}")
         resolvers = _resolvers()
         former = dict(resolvers)
         for name in former.keys() - SAFE:
             del resolvers[name]
-        OmegaConf.register_new_resolver("oc.env", self._environment, replace=True)
+        # Renamed in OmegaConf 2.4, where the old name warns.
+        register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
+        register("oc.env", self._environment, replace=True)
         try:
             at: Any = self.config
             for part in path:
@@ -55,9 +66,10 @@ class Omega:
         except InterpolationKeyError as error:
             raise ValueError(f"AIFW040 {_first_line(error)}") from None
         except UnsupportedInterpolationType as error:
-            raise ValueError(f"AIFW043 {_first_line(error)}") from None
+            name = _first_line(error).rpartition(" ")[2]
+            raise ValueError(f"AIFW043 there is no resolver `{name}`; there are {', '.join(sorted(SAFE))}") from None
         except GrammarParseError:
-            raise ValueError("AIFW043 this interpolation is not well formed") from None
+            raise ValueError(f"AIFW043 {_MALFORMED}") from None
         except InterpolationResolutionError as error:
             unset = isinstance(error.__cause__, KeyError) or "KeyError raised" in str(error)
             raise ValueError(f"{'AIFW041' if unset else 'AIFW043'} {_first_line(error)}") from None
@@ -78,6 +90,22 @@ class Omega:
         if default is _MARKER:
             raise KeyError(f"the environment variable `{name}` is not set")
         return None if default is None else str(default)
+
+
+def _well_formed(text: str) -> bool:
+    if "${" not in text:
+        return True
+    try:
+        parse(text)
+    except GrammarParseError:
+        return False
+    return True
+
+
+def _replace(data: Any, path: Path, value: str) -> None:
+    for part in path[:-1]:
+        data = data[part]
+    data[path[-1]] = value
 
 
 def _resolvers() -> dict[str, Any]:

@@ -52,12 +52,12 @@ def document_of_set(text: str, report: Report) -> Document | None:
         start = end + 1
     document.keys = tuple(keys)
     document.offset = start
+    before = len(report.diagnostics)
     if value.startswith("@"):
         # The one value people write that YAML reserves; on a command line its quotes would need quotes.
-        document.text = f'{whole[:start]}"{value}"'
-        document.offset = start
-    before = len(report.diagnostics)
-    parse.read(document, report)
+        document.data, document.verbatim = value, True
+    else:
+        parse.read(document, report)
     if len(report.diagnostics) > before:
         return None
     data = document.data

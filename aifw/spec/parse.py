@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from yaml._yaml import CParser
 from yaml.error import YAMLError
@@ -26,10 +26,7 @@ from yaml.events import (
 
 from aifw.spec.diagnose import Report
 from aifw.spec.scalars import resolve
-from aifw.spec.source import Document, Span
-
-if TYPE_CHECKING:
-    from yaml.nodes import Node
+from aifw.spec.source import Document, Node, Span
 
 MOST_BYTES = 4 * 1024**2
 DEEPEST = 64
@@ -45,25 +42,6 @@ _SCALAR_TAGS: dict[str, tuple[type, ...]] = {
     f"{_CORE}bool": (bool,),
     f"{_CORE}null": (type(None),),
 }
-
-
-class _Composer(CParser):
-    """Composes nodes without giving them a meaning."""
-
-    def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
-        return ""
-
-    def descend_resolver(self, parent: Any, index: Any) -> None:
-        pass
-
-    def ascend_resolver(self) -> None:
-        pass
-
-
-def compose(text: str) -> Node:
-    """Nodes with marks, of a text that `read` has accepted or at least got through."""
-    parser = _Composer(BytesIO(text.encode()))
-    return parser.get_single_node()  # type: ignore[return-value]
 
 
 @dataclass(slots=True)
@@ -241,7 +219,7 @@ class _Reader:
         try:
             return resolve(event.value)
         except ValueError as error:
-            self.error(event, "AIFW020", f"{error} is not a setting of anything")
+            self.error(event, "AIFW020", str(error))
             return 0
 
     def tagged(self, event: Any) -> Any:
@@ -298,6 +276,44 @@ class _Reader:
         if isinstance(value, dict):
             return {key: self.copy(child, event, depth + 1) for key, child in value.items()}
         return [self.copy(child, event, depth + 1) for child in value]
+
+
+def compose(text: str, offset: int) -> Node:
+    """Where everything in a text stands that `read` got through.
+
+    Args:
+        text: YAML.
+        offset: Added to every position.
+    """
+    get_event: Callable[[], Any] = CParser(BytesIO(text.encode())).get_event
+    anchors: dict[str, Node] = {}
+    top = Node(offset, offset)
+    open_nodes: list[Node] = []
+    while (event := get_event()) is not None:
+        kind = type(event)
+        if kind is MappingEndEvent or kind is SequenceEndEvent:
+            open_nodes.pop().end = event.end_mark.index + offset
+            continue
+        node = Node(event.start_mark.index + offset, event.end_mark.index + offset)
+        if kind is ScalarEvent:
+            node.text = event.value
+        elif kind is AliasEvent:
+            node.repeats = anchors.get(event.anchor)
+        elif kind is MappingStartEvent or kind is SequenceStartEvent:
+            node.children = []
+            node.mapping = kind is MappingStartEvent
+            node.block = not event.flow_style
+        else:
+            continue
+        if kind is not AliasEvent and event.anchor is not None:
+            anchors[event.anchor] = node
+        if not open_nodes:
+            top = node
+        elif (children := open_nodes[-1].children) is not None:
+            children.append(node)
+        if node.children is not None:
+            open_nodes.append(node)
+    return top
 
 
 _WORD: dict[type, str] = {int: "number", float: "number", bool: "truth value"}

@@ -47,7 +47,7 @@ class Resolver:
     source: Source
     data: Any
     report: Report
-    aliases: dict[str, Reference | None] = field(default_factory=dict)
+    aliases: dict[str, Reference | None] | None = field(default_factory=dict)
     settings: dict[str, BaseModel] = field(default_factory=dict)
     resolved: dict[tuple[str, Types], tuple[str, ...]] = field(default_factory=dict)
 
@@ -167,6 +167,8 @@ class Resolver:
 
     def _alias(self, text: str, types: Types, at: Path) -> tuple[str, str, str] | None:
         name = text[1:]
+        if self.aliases is None:
+            return None
         if name not in self.aliases:
             from aifw.spec.wording import closest
 
@@ -189,7 +191,10 @@ class Resolver:
         from aifw.spec.wording import closest
 
         close = closest(name, list(self.by_name))
-        if close:
+        address = closest(text, list(self.declared)) if "." in text else None
+        if address:
+            label = f"did you mean `{address}`?"
+        elif close:
             addresses = self.by_name[close]
             label = f"did you mean `{close if len(addresses) == 1 else addresses[0]}`?"
         else:

@@ -25,7 +25,7 @@ from pydantic_core import core_schema
 from aifw.kind import AnyKind, builtin_kinds
 from aifw.settings import REFERENCE_PATTERN, Duration, Money, Share, Size
 from aifw.spec.documentation import attribute_docstrings, first_paragraph
-from aifw.spec.models import NAME_PATTERN, SECTIONS, Header
+from aifw.spec.models import NAME_PATTERN, PATTERN_WORDS, SECTIONS, Header
 
 NAME = "aifw.v1.schema.json"
 PACKAGED = Path(__file__).with_name(NAME)
@@ -44,12 +44,11 @@ def _pattern_of(quantity: Any) -> str:
 
 _PATTERN_MESSAGES = {
     REFERENCE_PATTERN: "Write a reference: name, section.name, name.output or @alias.",
-    NAME_PATTERN: "A name is letters, digits, _ and -, and starts with a letter or _.",
+    **{pattern: f"Write {words.replace('`', '')}." for pattern, words in PATTERN_WORDS.items()},
     _pattern_of(Size): "Write a size such as 48GiB.",
     _pattern_of(Duration): "Write a duration such as 90s, 15min, 6h or 1h30m.",
     _pattern_of(Money): "Write an amount such as $200.",
     _pattern_of(Share): "Write a share such as 25% or 0.25.",
-    r"^[a-z][a-z0-9-]*$": "Small letters, digits and hyphens, starting with a letter.",
 }
 
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aifw.spec.diagnose import Diagnostic
 from aifw.spec.models import Place
-
-if TYPE_CHECKING:
-    from yaml.nodes import Node
 
 Path = tuple[str | int, ...]
 """Keys and list positions from the top of a spec down to one value."""
@@ -50,6 +47,49 @@ class Span:
         return self.document.text[self.start : self.end]
 
 
+@dataclass(slots=True)
+class Node:
+    """Where a value stands.
+
+    Attributes:
+        start: Its first character.
+        end: The first character that does not belong.
+        text: Of a scalar.
+        children: Of a list, its entries; of a mapping, keys and values by turns.
+        mapping: True for a mapping.
+        block: True for a mapping or list without brackets.
+        repeats: What an alias (`*name`) stands for.
+    """
+
+    start: int
+    end: int
+    text: str | None = None
+    children: list[Node] | None = None
+    mapping: bool = False
+    block: bool = False
+    repeats: Node | None = None
+
+    def step(self, part: str | int) -> tuple[Node | None, Node] | None:
+        """The key, if it is a mapping, and the value that one part of a path leads to."""
+        if self.repeats is not None:
+            found = self.repeats.step(part)
+            # What an alias repeats was written elsewhere, but used here.
+            return None if found is None else (None, Node(self.start, self.end, repeats=found[1]))
+        children = self.children or []
+        if self.mapping:
+            # The first of two equal keys is the one that counts; the second was reported.
+            pairs = zip(children[::2], children[1::2], strict=False)
+            return next(((key, value) for key, value in pairs if (key.repeats or key).text == part), None)
+        if isinstance(part, int) and part < len(children):
+            return None, children[part]
+        return None
+
+    @property
+    def scalar(self) -> str | None:
+        """The text of a scalar, of what an alias repeats too; None for mappings and lists."""
+        return self.repeats.scalar if self.repeats is not None else self.text
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """How far a path leads into a document.
@@ -62,26 +102,26 @@ class Found:
 
     document: Document
     key: Span | None
-    node: Node | _Nothing
+    node: Node
     rest: Path
 
     @property
     def value(self) -> Span:
         """Span of what stands there."""
-        if isinstance(self.node, _Nothing):
-            return self.key if self.key is not None else Span(self.document, 0, len(self.document.text))
-        return self.document.span(self.node)
+        return Span(self.document, self.node.start, self.node.end)
 
     @property
     def scalar(self) -> str | None:
         """The text of a scalar, None for mappings and lists."""
-        value = self.node.value
-        return value if isinstance(value, str) else None
+        return self.node.scalar
 
     @property
-    def block(self) -> bool:
-        """True for a mapping or list written over several lines, of which a caret can only mark the key."""
-        return self.scalar is None and not getattr(self.node, "flow_style", False)
+    def repeated(self) -> Span | None:
+        """Where the value was written, if it stands here by way of an alias."""
+        node = self.node
+        while node.repeats is not None:
+            node = node.repeats
+        return None if node is self.node else Span(self.document, node.start, node.end)
 
 
 @dataclass
@@ -95,6 +135,7 @@ class Document:
         offset: Where YAML starts in `text`; not 0 only for `--set`.
         keys: For `--set`, each key on the way and its span.
         interpolated: True if some value contains `${`.
+        verbatim: True if what follows `offset` is a text as it stands, not YAML.
     """
 
     name: str
@@ -102,7 +143,8 @@ class Document:
     data: Any = None
     offset: int = 0
     keys: tuple[tuple[str, int, int], ...] = ()
-    interpolated: bool = field(default=False)
+    interpolated: bool = False
+    verbatim: bool = False
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -120,51 +162,31 @@ class Document:
         line = bisect_right(self._starts, index)
         return Place(self.name, line, index - self._starts[line - 1] + 1)
 
-    def span(self, node: Node) -> Span:
-        """Where a node stands."""
-        start, end = node.start_mark, node.end_mark
-        return Span(self, start.index + self.offset, end.index + self.offset)
-
     @cached_property
     def _root(self) -> Node:
+        if self.verbatim:
+            return Node(self.offset, len(self.text), text=self.text[self.offset :])
         from aifw.spec.parse import compose
 
-        return compose(self.text[self.offset :])
+        return compose(self.text[self.offset :], self.offset)
 
     def find(self, path: Path) -> Found:
         """Follow a path as far as it leads."""
         key: Span | None = None
         for position, (name, start, end) in enumerate(self.keys):
             if position == len(path) or str(path[position]) != name:
-                return Found(self, key, _Nothing(), path[position:])
+                # Only the keys of a `--set` imply a mapping here.
+                whole = key if key is not None else Span(self, 0, len(self.text))
+                return Found(self, key, Node(whole.start, whole.end, children=[], mapping=True), path[position:])
             key = Span(self, start, end)
         node = self._root
         for position in range(len(self.keys), len(path)):
-            step = _step(node, path[position])
+            step = node.step(path[position])
             if step is None:
                 return Found(self, key, node, path[position:])
             name_node, node = step
-            key = self.span(name_node) if name_node is not None else key
+            key = Span(self, name_node.start, name_node.end) if name_node is not None else None
         return Found(self, key, node, ())
-
-
-class _Nothing:
-    """Stands in for a mapping that only the keys of a `--set` imply."""
-
-    value = ()
-    flow_style = False
-
-
-def _step(node: Node, part: str | int) -> tuple[Node | None, Node] | None:
-    value = node.value
-    if isinstance(value, str):
-        return None
-    if value and isinstance(value[0], tuple):
-        # The first of two equal keys is the one that counts; the second was reported.
-        return next(((key, child) for key, child in value if key.value == part), None)
-    if isinstance(part, int) and part < len(value):
-        return None, value[part]
-    return None
 
 
 @dataclass
@@ -198,9 +220,14 @@ class Source:
     def at_value(self, path: Path) -> Span:
         """Span of a value; of its key where the value goes over several lines; of the nearest thing above if it was not written."""
         found = self.find(path)
-        if found.key is not None and (found.block or (found.rest and found.scalar is None)):
+        if found.key is not None and (found.node.block or (found.rest and found.scalar is None)):
             return found.key
         return _first_line(found.value)
+
+    def borrowed(self, path: Path) -> bool:
+        """True if what stands at `path` was not written there but taken from elsewhere."""
+        found = self.find(path)
+        return bool(found.rest) and found.scalar is not None and "${" in found.scalar
 
 
 def _first_line(span: Span) -> Span:

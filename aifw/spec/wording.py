@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from aifw.spec.diagnose import Diagnostic, Report
 from aifw.spec.interpolate import origins, secretive
+from aifw.spec.models import PATTERN_WORDS
 from aifw.spec.source import Path, Source
 
 _TYPES = {
@@ -94,6 +95,13 @@ def findings(
             and any(len(other.path) > len(each.path) and other.path[: len(each.path)] == each.path for other in found)
         )
     ]
+    given_up = {
+        closest(str(each.path[-1]), fields_at(settings, each.path[:-1]))
+        for each in found
+        if each.details["type"] == "extra_forbidden"
+    }
+    # A setting that is missing because its name was misspelt is said once, at the misspelt name.
+    found = [each for each in found if each.details["type"] != "missing" or each.path[-1] not in given_up]
     together: dict[tuple[Path, bool], list[_Finding]] = {}
     for each in found:
         alone = each.details["type"] in {"missing", "extra_forbidden"}
@@ -136,12 +144,11 @@ def _diagnose(
     kind = first["type"]
     name = spell(path)
     if kind == "extra_forbidden":
-        return _unknown(path, at, data, settings, subject, source)
+        return _unknown(path, at, data, settings, subject, source, whole)
     if kind == "missing":
-        of = f"`{spell(path[:-1])}`" if len(path) > 1 else subject
-        label = f"add `{path[-1]}: ...`"
-        return source.at_key((*at, *path[:-1])).diagnostic("AIFW014", f"{of} needs the setting `{path[-1]}`", label)
-    span = source.at_value((*at, *path))
+        return _missing(path, at, subject, source, whole)
+    key = "[key]" in first["loc"]
+    span = source.at_key((*at, *path)) if key else source.at_value((*at, *path))
     notes = origins(source, (*at, *path), whole)
     value = first["input"]
     if kind in {"value_error", "assertion_error"} or not _phrase(first):
@@ -156,12 +163,27 @@ def _diagnose(
     if notes:
         label = "" if secretive(source, (*at, *path)) else f"is {show(value)} here"
         if secretive(source, (*at, *path)) and code == "AIFW020":
+            variable = notes[-1].rpartition("variable ")[2].strip("`")
             notes.append(
-                "an environment variable is text; `${oc.decode:${oc.env:NAME}}` reads it as a number or truth value"
+                f"an environment variable is text; `${{oc.decode:${{oc.env:{variable}}}}}` reads it as a number or truth value"
             )
     else:
         label = _advice(value, group, choices)
-    return span.diagnostic(code, f"`{name or at[-1]}` must be {words}", label, notes)
+    verb = "have" if words.endswith(("entry", "entries")) else "be"
+    return span.diagnostic(
+        code, f"`{path[-1] if key else name or at[-1]}` must {verb} {words}", "" if key else label, notes
+    )
+
+
+def _missing(path: Path, at: Path, subject: str, source: Source, whole: Any) -> Diagnostic:
+    of = f"`{spell(path[:-1])}`" if len(path) > 1 else subject
+    message = f"{of} needs the setting `{path[-1]}`"
+    full, above = (*at, *path), (*at, *path[:-1])
+    if not source.find(full).rest:
+        return source.at_key(full).diagnostic("AIFW014", message, "null takes it away")
+    if source.borrowed(above):
+        return source.at_value(above).diagnostic("AIFW014", message, "", origins(source, above, whole))
+    return source.at_key(above).diagnostic("AIFW014", message, f"add `{path[-1]}: ...`")
 
 
 def _phrase(details: ErrorDetails) -> str:
@@ -180,7 +202,8 @@ def _phrase(details: ErrorDetails) -> str:
     if kind in {"literal_error", "enum"}:
         return "\0choice"
     if kind == "string_pattern_mismatch":
-        return f"text of the form {context['pattern']}"
+        pattern = str(context["pattern"])
+        return PATTERN_WORDS.get(pattern, f"text of the form {pattern}")
     return ""
 
 
@@ -228,6 +251,12 @@ def _advice(value: Any, group: Sequence[_Finding], choices: Sequence[str]) -> st
         return "this is text"
     if value is None:
         return "there is nothing here"
+    if isinstance(value, str) and wanted & {"list_type", "tuple_type"}:
+        return f"write `[{value}]`"
+    if isinstance(value, float) and "int_type" in wanted:
+        return "this is not whole"
+    if isinstance(value, str) and choices:
+        return ""
     if isinstance(value, bool | int | float) and wanted <= {"string_type"}:
         return f"this is {_kind_of(value)}; quotes make it text"
     if wanted <= set(_TYPES) | {"literal_error", "enum"}:
@@ -254,7 +283,9 @@ def _own_words(details: ErrorDetails, name: str) -> str:
     return f"`{name}`: {message}" if name else message
 
 
-def _unknown(path: Path, at: Path, data: Any, settings: type[BaseModel], subject: str, source: Source) -> Diagnostic:
+def _unknown(
+    path: Path, at: Path, data: Any, settings: type[BaseModel], subject: str, source: Source, whole: Any
+) -> Diagnostic:
     name = str(path[-1])
     known = fields_at(settings, path[:-1])
     close = closest(name, known)
@@ -269,7 +300,11 @@ def _unknown(path: Path, at: Path, data: Any, settings: type[BaseModel], subject
     else:
         label = "remove it"
     of = f"`{spell(path[:-1])}`" if len(path) > 1 else subject
-    return source.at_key((*at, *path)).diagnostic("AIFW012", f"unknown setting `{name}` for {of}", label)
+    message = f"unknown setting `{name}` for {of}"
+    full = (*at, *path)
+    if source.borrowed(full):
+        return source.at_value(full).diagnostic("AIFW012", message, label, origins(source, full, whole))
+    return source.at_key(full).diagnostic("AIFW012", message, label)
 
 
 def fields_at(settings: type[BaseModel], path: Path) -> list[str]:
