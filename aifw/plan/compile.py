@@ -12,12 +12,13 @@ from aifw.plan.graph import edges, order, upstream
 from aifw.plan.identity import combine, differences, own_identity
 from aifw.plan.model import CERTAIN, PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step, Totals
 from aifw.plan.schedule import Schedule, Task, schedule
-from aifw.plan.snapshot import Binding, Snapshot
+from aifw.plan.snapshot import UNRECORDED, Binding, Snapshot
 from aifw.plan.verdict import consequence
 from aifw.spec.models import Resource, Spec
 from aifw.units import format_bytes
 
 _NO_HISTORY = History()
+_MAY_EXIST = "an interrupted run may have made it"
 
 
 def memory_budget(spec: Spec, snapshot: Snapshot) -> int:
@@ -51,7 +52,7 @@ def compile(  # noqa: A001 - the word of the design
     for address in (*targets, *replaced):
         if address not in spec.resources:
             raise UsageError(f"there is no resource `{address}` in the spec", hint="`aifw graph` shows what there is")
-    waits_for = edges(spec, snapshot.aliases)
+    waits_for = edges(spec, _standing_aliases(spec, snapshot))
     wanted = upstream(waits_for, targets) if targets else frozenset(spec.resources)
     planner = _Planner(spec, snapshot, frozenset(replaced))
     for address in order(waits_for):
@@ -80,6 +81,19 @@ def compile(  # noqa: A001 - the word of the design
         targets=tuple(sorted(targets)),
         replaced=tuple(sorted(replaced)),
         warnings=tuple(warnings),
+    )
+
+
+def _standing_aliases(spec: Spec, snapshot: Snapshot) -> frozenset[str]:
+    """Aliases that need nobody to run first: set, and not to damaged bytes that their first resource will make again."""
+    return frozenset(
+        name
+        for name, pointer in snapshot.aliases.items()
+        if name not in spec.aliases
+        or (record := snapshot.artifacts.get(pointer.artifact)) is None
+        or not record.damage
+        or (binding := snapshot.bindings.get(spec.aliases[name].address)) is None
+        or binding.artifact != pointer.artifact
     )
 
 
@@ -182,10 +196,14 @@ class _Planner:
             binding = None
         if binding is not None and binding.kind != resource.kind.name:
             binding = replace(binding, artifact="")
+        if binding is not None and binding.artifact:
+            # Also what will be made again keeps its former artifact: forecasts of dependants look at its facts.
+            step = replace(step, artifact=binding.artifact)
         damage = self._damage(binding)
         if resource.address in self.replaced:
             return replace(step, action=Action.REPLACE, reasons=(Reason("asked", "asked for with --replace"),))
-        if binding is not None and not damage and binding.artifact and step.key is not None and step.key != binding.key:
+        stands = binding is not None and not damage and binding.artifact in self.snapshot.artifacts
+        if binding is not None and stands and step.key is not None and step.key != binding.key:
             standing = Standing(
                 digests, self.alias_digests, {each.field: each.alias for each in step.inputs if each.alias is not None}
             )
@@ -198,17 +216,14 @@ class _Planner:
             return replace(step, action=Action.CREATE, reasons=(Reason("new", "new"),))
         if damage:
             return replace(step, action=Action.REPLACE, reasons=(Reason("damage", damage),))
+        if not binding.key:
+            return replace(step, action=Action.CREATE, reasons=(Reason("new", _MAY_EXIST),))
         changed = differences(binding.identity_json, own, type(resource.settings))
         pending = [each.address for each in step.inputs if each.digest is None]
         if changed:
-            return replace(step, action=Action.UPDATE, artifact=binding.artifact or None, reasons=tuple(changed))
+            return replace(step, action=Action.UPDATE, reasons=tuple(changed))
         names = " or ".join(dict.fromkeys(pending))
-        return replace(
-            step,
-            action=Action.MAYBE,
-            artifact=binding.artifact or None,
-            reasons=(Reason("input", f"only if {names} changes"),),
-        )
+        return replace(step, action=Action.MAYBE, reasons=(Reason("input", f"only if {names} changes"),))
 
     def _decide_known(self, step: Step, resource: Resource, own: str, binding: Binding | None, damage: str) -> Step:
         assert step.key is not None
@@ -234,14 +249,18 @@ class _Planner:
             return replace(step, action=Action.RESUME, reasons=reasons)
         if binding is None:
             return replace(step, action=Action.CREATE, reasons=(Reason("new", "new"),))
+        if not binding.key:
+            return replace(step, action=Action.CREATE, reasons=(Reason("new", _MAY_EXIST),))
         if not reasons:
             reasons = (Reason("input", "its artifact is no longer in the store"),)
-        return replace(step, action=Action.UPDATE, artifact=binding.artifact or None, reasons=reasons)
+        return replace(step, action=Action.UPDATE, reasons=reasons)
 
     def _changes(self, step: Step, resource: Resource, own: str, binding: Binding | None) -> tuple[Reason, ...]:
         if binding is None:
             return ()
         found = differences(binding.identity_json, own, type(resource.settings))
+        if binding.key == UNRECORDED:
+            found.append(Reason("damage", "an interrupted run may have changed it"))
         if not found and step.key != binding.key:
             through = [f"@{each.alias}" if each.alias else each.address for each in step.inputs]
             found = [Reason("input", "input " + ", ".join(dict.fromkeys(through)) + " changed")]
@@ -354,14 +373,15 @@ def _scheduled(spec: Spec, steps: list[Step], budget: int, threads: int) -> tupl
         ]
         return schedule(_with_indirect(tasks, steps), budget, threads)
 
-    expected = estimate("mid")
+    # Shorter jobs can make a list schedule longer, so the three are put in order.
+    low, expected, high = estimate("low").end, estimate("mid"), estimate("high").end
     totals = Totals(
         memory=expected.memory,
         memory_at=expected.memory_at,
         budget=budget,
-        seconds_low=estimate("low").end,
+        seconds_low=min(low, expected.end),
         seconds_mid=expected.end,
-        seconds_high=estimate("high").end,
+        seconds_high=max(high, expected.end),
         cost_low=round(sum(forecast.cost.low for step, forecast in jobs if step.action in CERTAIN)),
         cost_high=round(sum(forecast.cost.high for _, forecast in jobs)),
     )

@@ -39,6 +39,10 @@ class ArtifactRecord:
     damage: str = ""
 
 
+UNRECORDED = "unrecorded"
+"""Key of a binding to an external thing that an interrupted run may have changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """What an address stood for after the last run that touched it.
@@ -46,6 +50,7 @@ class Binding:
     Attributes:
         family: Of its kind.
         artifact: Digest; empty for an external resource.
+        key: Of what it was made from; empty for an external thing that an interrupted run may have created.
         identity_json: The identity it was made under, for telling what changed.
     """
 

@@ -23,7 +23,7 @@ from aifw.run.order import read_result
 from aifw.run.outcome import Outcome, Result
 from aifw.run.standing import Standings
 from aifw.spec.models import Resource, Spec
-from aifw.state import jobs
+from aifw.state import effects, jobs
 from aifw.state.store import Store
 from aifw.units import format_bytes
 
@@ -106,6 +106,7 @@ class Engine:
                 if self._stopping or self.outcome.replan:
                     return
                 ready = all(each in self.outcome.results for each in step.after)
+                ready = ready and not any(running.step.address == step.address for running in self._running.values())
                 if ready and self._start(step):
                     del self._waiting[step.address]
                     progressed = True
@@ -162,6 +163,11 @@ class Engine:
             return False
         if not all(self._sound(each) for each in inputs.values()):
             return False
+        if resource.kind.family == "external":
+            begun = effects.unrecorded_creation(self._store, step.address, key)
+            if begun is not None:
+                self._ran(self._launcher.undo(step, *begun))
+                return False
         self._ran(self._launcher.make(step, resource, key, inputs, forecast, memory, threads, afresh=afresh))
         return True
 
@@ -257,6 +263,8 @@ class Engine:
         self._events.emit(
             "job.finished", address, artifact=artifact, facts=manifest["facts"], outputs=outputs, **actual
         )
+        if running.undoing:
+            return
         if running.entry.verb == "delete":
             self.outcome.results[address] = Result("forgotten")
         else:
@@ -266,6 +274,7 @@ class Engine:
         self, running: Running, ended: Ended, result: Mapping[str, Any] | None, actual: Mapping[str, Any]
     ) -> None:
         error = self._what_went_wrong(running, ended, result)
+        self._waiting.pop(running.step.address, None)
         jobs.ended(self._store, running.entry.id, "failed", actual, error)
         self.outcome.results[running.step.address] = Result("failed", error=error)
         self._events.emit(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from aifw.errors import DependencyMissing
 from aifw.executors.base import Executor, Handle
@@ -49,6 +50,7 @@ class Running:
         memory: Bytes set aside for it.
         peak: Most it was seen to hold.
         over: What it held when it was ended for exceeding the budget, or 0.
+        undoing: It removes what an interrupted run may have created; the step itself comes after it.
     """
 
     step: Step
@@ -62,6 +64,7 @@ class Running:
     begun: float
     peak: int = 0
     over: int = 0
+    undoing: bool = False
 
 
 class Launcher:
@@ -135,7 +138,15 @@ class Launcher:
             raise DependencyMissing(
                 f"the kind `{step.kind}` is not installed", hint="install the package that brings it"
             )
-        key, settings = known
+        return self._delete(step, *known)
+
+    def undo(self, step: Step, key: str, settings: Mapping[str, Any]) -> Running:
+        """Start the job that deletes what an interrupted run may have created under another key."""
+        running = self._delete(step, key, settings)
+        running.undoing = True
+        return running
+
+    def _delete(self, step: Step, key: str, settings: Mapping[str, Any]) -> Running:
         order = replace(
             self._order(step.address, step.kind, "delete", key),
             settings=settings,

@@ -26,7 +26,7 @@ class Recovered:
 
 
 def needed(store: Store) -> bool:
-    """Whether an engine died here."""
+    """Whether an engine died here, or is at work."""
     return bool(store.rows("select 1 from run where state = 'running' limit 1"))
 
 
@@ -34,6 +34,8 @@ def recover(store: Store, executor: Executor) -> Recovered:
     """Bring state and processes back to a point between two steps. Called with the lock held; safe to be interrupted itself."""
     kept: list[str] = []
     lost: list[str] = []
+    if not needed(store):
+        return Recovered((), ())
     boundary("recover.begun")
     with no_space_named("the state"):
         for entry in jobs.unfinished(store):
@@ -41,18 +43,24 @@ def recover(store: Store, executor: Executor) -> Recovered:
             executor.adopt(folder, entry.pid, entry.pid_start, GRACE_SECONDS + 5)
             result = read_result(folder)
             if result is not None and result["status"] == "done":
-                keep_result(
-                    store, entry, result, {"seconds": 0.0, "memory": 0, "cpu": 0.0, "recovered": True, "resumed": True}
-                )
+                keep_result(store, entry, result, {**result["usage"], "work": 0.0, "recovered": True})
                 kept.append(entry.address)
             else:
                 jobs.ended(store, entry.id, "lost")
-                shutil.rmtree(folder / "out", ignore_errors=True)
                 lost.append(entry.address)
             boundary("recover.settled")
-        store.artifacts.sweep()
-        for partial in store.layout.folder.glob("checkpoints/*/writing-*"):
-            shutil.rmtree(partial, ignore_errors=True)
+        _sweep(store)
         for (run,) in store.rows("select id from run where state = 'running'"):
             store.end_run(run, "crashed", {})
     return Recovered(tuple(kept), tuple(lost))
+
+
+def _sweep(store: Store) -> None:
+    """Remove what is of no use any more: half-written folders, and checkpoints of what is finished."""
+    store.artifacts.sweep()
+    folder = store.layout.folder
+    for leftover in (*folder.glob("jobs/*/out"), *folder.glob("checkpoints/*/writing-*")):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for checkpoints in folder.glob("checkpoints/*"):
+        if store.rows("select 1 from made where key = ?", checkpoints.name):
+            shutil.rmtree(checkpoints, ignore_errors=True)

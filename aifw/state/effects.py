@@ -30,6 +30,10 @@ def created(store: Store, binding: Binding, verb: str, run: int, outcome: Mappin
             "update effect set state = 'done', outcome = ?, at = ? where key = ? and verb = ?",
             (json.dumps(outcome), now(), binding.key, verb),
         )
+        # An earlier change of the same thing that was never recorded is overtaken by this one.
+        connection.execute(
+            "update effect set state = 'overtaken' where address = ? and state = 'intended'", (binding.address,)
+        )
         put_binding(connection, binding, outcome, run)
         changed(connection, run)
     boundary("effect.recorded")
@@ -50,5 +54,15 @@ def intent_of(store: Store, address: str) -> tuple[str, dict[str, Any]] | None:
     rows = store.rows(
         "select key, intent from effect where address = ? and verb in ('create', 'update') order by at desc limit 1",
         address,
+    )
+    return (rows[0][0], json.loads(rows[0][1])) if rows else None
+
+
+def unrecorded_creation(store: Store, address: str, key: str) -> tuple[str, dict[str, Any]] | None:
+    """Key and settings of a creation under another key that may or may not have happened, or None."""
+    rows = store.rows(
+        "select key, intent from effect where address = ? and verb = 'create' and state = 'intended' and key != ? limit 1",
+        address,
+        key,
     )
     return (rows[0][0], json.loads(rows[0][1])) if rows else None

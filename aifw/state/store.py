@@ -8,13 +8,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aifw.hardware.machine import Machine
 from aifw.kind import History, Observation, Past
-from aifw.plan.snapshot import ArtifactRecord, Binding, OutputRecord, Pointer, Snapshot
+from aifw.plan.snapshot import UNRECORDED, ArtifactRecord, Binding, OutputRecord, Pointer, Snapshot
 from aifw.state.artifacts import ArtifactStore, digest_of
 from aifw.state.database import connect, transaction
 from aifw.state.layout import Layout
@@ -84,19 +84,18 @@ class Store:
             row[0]: Binding(*row)
             for row in self.rows("select address, kind, family, artifact, key, recipe, identity from binding")
         }
-        # A thing that was about to be created when the engine died may exist: it is adopted, or deleted if nobody wants it now.
-        for address, kind in self.rows("select address, kind from effect where verb = 'create' and state = 'intended'"):
-            bindings.setdefault(address, Binding(address, kind, "external", "", "", ""))
+        self._add_unrecorded(bindings)
         outputs: dict[str, dict[str, OutputRecord]] = {}
         for artifact, name, digest, facts in self.rows("select artifact, name, digest, facts from output"):
             outputs.setdefault(artifact, {})[name] = OutputRecord(digest, facts)
-        bound = {binding.artifact for binding in bindings.values()}
+        aliases = self.aliases()
+        used = {binding.artifact for binding in bindings.values()} | {pointer.artifact for pointer in aliases.values()}
         records = {
             digest: ArtifactRecord(
                 digest,
                 kind,
                 outputs.get(digest, {}),
-                damage or (self._damage(digest, fingerprint) if digest in bound else ""),
+                damage or (self._damage(digest, fingerprint) if digest in used else ""),
             )
             for digest, kind, fingerprint, damage in self.rows("select digest, kind, fingerprint, damage from artifact")
         }
@@ -107,11 +106,19 @@ class Store:
             bindings=bindings,
             made=dict(self.connection.execute("select key, artifact from made").fetchall()),
             artifacts=records,
-            aliases=self.aliases(),
+            aliases=aliases,
             quarantined=dict(self.connection.execute("select digest, reason from quarantine").fetchall()),
             checkpoints=self._checkpoints(),
             history={kind: self.history(kind) for kind in kinds},
         )
+
+    def _add_unrecorded(self, bindings: dict[str, Binding]) -> None:
+        """External things an interrupted run was about to create or change, so that nothing real is forgotten."""
+        for address, kind, verb in self.rows("select address, kind, verb from effect where state = 'intended'"):
+            if verb == "create":
+                bindings.setdefault(address, Binding(address, kind, "external", "", "", ""))
+            elif address in bindings:
+                bindings[address] = replace(bindings[address], key=UNRECORDED)
 
     def _damage(self, digest: str, fingerprint: str) -> str:
         if self.artifacts.fingerprint(digest) == fingerprint:

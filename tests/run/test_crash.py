@@ -56,7 +56,7 @@ def check_intact(stack: Any, *, replaced: bool = False) -> None:
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
         unfinished = connection.execute("select id from job where state in ('intended', 'launched')").fetchall()
         assert unfinished == []
-        open_effects = connection.execute("select key from effect where state != 'done'").fetchall()
+        open_effects = connection.execute("select key from effect where state = 'intended'").fetchall()
         assert open_effects == []
         registered = {row[0] for row in connection.execute("select digest from artifact")}
         done = connection.execute("select key from job where state = 'done' and verb = 'run'").fetchall()
@@ -65,7 +65,8 @@ def check_intact(stack: Any, *, replaced: bool = False) -> None:
     assert set(store.digests()) == registered
     assert {digest: store.damage(digest) for digest in registered if store.damage(digest)} == {}
     assert list(stack.state.glob("artifacts/deleting-*")) == []
-    assert list(stack.name_folder.glob("checkpoints/*/step-*")) == []
+    assert [path for path in stack.name_folder.glob("checkpoints/*") if (path.name,) in done] == []
+    assert list(stack.name_folder.glob("jobs/*/out")) == []
     repeated = [key for key, count in Counter(done).items() if count > 1]
     assert replaced or repeated == [], "a finished job ran again"
 
@@ -87,7 +88,8 @@ def check_effects(stack: Any, *, again_allowed: bool) -> None:
     assert len(effects) == 4, "two created, one updated, one deleted"
     jobs = {line: count for line, count in lines.items() if " " not in line}
     assert len(jobs) == 3
-    assert sum(jobs.values()) <= (4 if again_allowed else 3), jobs
+    # A worker that is killed at the boundary dies each time one gets there, in both runs of the scenario.
+    assert sum(jobs.values()) <= (6 if again_allowed else 3), jobs
 
 
 @pytest.mark.parametrize("name", boundaries())
@@ -124,6 +126,49 @@ def test_second_crash_while_recovering(stack: Any) -> None:
     assert stack.apply(AIFW_CRASH_AT="job.before_commit") == {"killed": True}
     assert stack.apply(AIFW_CRASH_AT="recover.settled") == {"killed": True}
     finish(stack)
+    check_intact(stack)
+
+
+CREATED = "storage:\n  s: {kind: toy_cloud, path: FOLDER/s.json, size: SIZE, witness: WITNESS}\n"
+
+
+def test_a_creation_nobody_recorded_is_adopted(stack: Any) -> None:
+    stack.write(CREATED.replace("SIZE", "1"))
+    assert stack.apply(AIFW_CRASH_AT="effect.acted") == {"killed": True}
+    finish(stack)
+    assert [line.split()[0] for line in stack.witnessed()] == ["create"]
+    check_intact(stack)
+
+
+def test_a_creation_nobody_recorded_is_undone_if_something_else_is_wanted(stack: Any) -> None:
+    stack.write(CREATED.replace("SIZE", "1"))
+    assert stack.apply(AIFW_CRASH_AT="effect.intended") == {"killed": True}
+    stack.write(CREATED.replace("SIZE", "1"))
+    assert stack.apply(AIFW_CRASH_AT="worker.finished")["status"] == 1
+    stack.write(CREATED.replace("SIZE", "2"))
+    finish(stack)
+    assert [line.split()[0] for line in stack.witnessed()] == ["create", "delete", "create"]
+    check_intact(stack)
+
+
+def test_a_creation_nobody_recorded_is_deleted_with_its_entry(stack: Any) -> None:
+    stack.write(CREATED.replace("SIZE", "1"))
+    assert stack.apply(AIFW_CRASH_AT="effect.acted") == {"killed": True}
+    stack.write("stages:\n  a: {kind: toy}\n")
+    assert stack.apply()["error"] == "AIFW310", "deleting needs leave, also after a crash"
+    finish(stack, "--delete")
+    assert [line.split()[0] for line in stack.witnessed()] == ["create", "delete"]
+    check_intact(stack)
+
+
+def test_an_update_nobody_recorded_is_done_again_even_if_it_was_taken_back(stack: Any) -> None:
+    stack.write(CREATED.replace("SIZE", "1"))
+    stack.apply()
+    stack.write(CREATED.replace("SIZE", "2"))
+    assert stack.apply(AIFW_CRASH_AT="effect.acted") == {"killed": True}
+    stack.write(CREATED.replace("SIZE", "1"))
+    finish(stack)
+    assert '"size": 1' in (stack.folder / "s.json").read_text()
     check_intact(stack)
 
 
