@@ -11,11 +11,12 @@ import click
 
 from aifw.cli.colour import style
 from aifw.cli.options import spec_options
-from aifw.cli.project import as_typed, complete_address, full_address, open_spec, state_option
+from aifw.cli.project import as_typed, base_folder, complete_address, full_address, open_spec, state_option
 from aifw.cli.terminal import show, width
 from aifw.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from aifw.hardware.machine import Machine
     from aifw.plan.model import Plan
 
 
@@ -73,15 +74,7 @@ def command(
 
     Nothing is changed and no network is used. Exit status 2 with --detailed-exitcode if there is something to do.
     """
-    from aifw.run.apply import make_plan
-
-    spec, layout = open_spec(files, sets, state)
-    plan = make_plan(
-        spec,
-        layout,
-        [full_address(name, spec.resources) for name in targets],
-        [full_address(name, spec.resources) for name in replaced],
-    )
+    plan, machine = _plan(files, sets, state, targets, replaced)
     if output is not None:
         from aifw.plan.planfile import save
 
@@ -97,8 +90,40 @@ def command(
     elif explained:
         _explain(plan, [full_address(name, (step.address for step in plan.steps), "in the plan") for name in explained])
     else:
-        _show(plan, as_typed(files, sets, state), output, everything=everything)
+        _show(plan, machine, as_typed(files, sets, state), output, everything=everything)
     return ExitStatus.CHANGES if detailed_exitcode and not plan.empty else ExitStatus.DONE
+
+
+def _plan(
+    files: Sequence[Path], sets: Sequence[str], state: Path | None, targets: Sequence[str], replaced: Sequence[str]
+) -> tuple[Plan, Machine]:
+    """The plan, from memory if nothing that it was made from has changed since."""
+    from aifw.hardware.probe import probe
+    from aifw.run.remembered import Remembered
+
+    machine = probe()
+    remembered = Remembered(files, sets, base_folder(files, state).absolute())
+    if not targets and not replaced:
+        plan = remembered.recall(machine)
+        if plan is not None:
+            return plan, machine
+    from contextlib import closing
+
+    from aifw.run.apply import make_plan
+    from aifw.state.store import Store
+
+    spec, layout = open_spec(files, sets, state)
+    plan = make_plan(
+        spec,
+        layout,
+        [full_address(name, spec.resources) for name in targets],
+        [full_address(name, spec.resources) for name in replaced],
+    )
+    store = Store.existing(layout)
+    if store is not None:
+        with closing(store):
+            remembered.remember(spec, store, machine, plan)
+    return plan, machine
 
 
 def source(files: Sequence[Path], sets: Sequence[str], state: Path | None, folder: Path) -> dict[str, Any]:
@@ -115,12 +140,11 @@ def _explain(plan: Plan, addresses: Sequence[str]) -> None:
     show("\n".join(explain(plan, address, style) for address in addresses), newline=False)
 
 
-def _show(plan: Plan, typed: str, output: Path | None, *, everything: bool) -> None:
-    from aifw.hardware.probe import probe
+def _show(plan: Plan, machine: Machine, typed: str, output: Path | None, *, everything: bool) -> None:
     from aifw.plan.render import MOST_UNCHANGED, render
 
     most = None if everything else MOST_UNCHANGED
-    show(render(plan, machine=probe(), width=width(), style=style, most_unchanged=most), newline=False)
+    show(render(plan, machine=machine, width=width(), style=style, most_unchanged=most), newline=False)
     if output is not None:
         show(f"Saved to {output}.   Apply: aifw apply {output}")
     elif not plan.empty:

@@ -71,8 +71,9 @@ def render(
     """
     parts = [_first_line(plan, machine, width, style)]
     rows, left_out = _rows(plan, most_unchanged)
+    hint = " (--all shows them)" if most_unchanged else ""
     if rows:
-        parts.append("\n".join(_table(rows, width, style, left_out)))
+        parts.append("\n".join(_table(rows, width, style, left_out, hint)))
     parts.append("\n".join(_last_lines(plan, width, style)))
     return "\n\n".join(parts) + "\n"
 
@@ -142,7 +143,7 @@ def _first_line(plan: Plan, machine: Machine | None, width: int | None, style: S
     return style(plan.name, "name") + style(line, "faint")
 
 
-def _table(rows: Sequence[_Row], width: int | None, style: Style, left_out: int) -> Iterable[str]:
+def _table(rows: Sequence[_Row], width: int | None, style: Style, left_out: int, hint: str) -> Iterable[str]:
     # Columns nobody needs here are left out; what does not fit beside the table goes below its row.
     used = [index for index in range(5) if any(row.cells[index] for row in rows)]
     for spare in (None, *_SPARE):
@@ -169,7 +170,7 @@ def _table(rows: Sequence[_Row], width: int | None, style: Style, left_out: int)
         for text in reason[1:]:
             yield " " * (columns(start) + 3) + text
     if left_out:
-        yield style(_fit(f" = {left_out:,} unchanged (--all shows them)", width), "faint")
+        yield style(_fit(f" = {left_out:,} unchanged{hint}", width), "faint")
 
 
 def _fit(line: str, width: int | None) -> str:

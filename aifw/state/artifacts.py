@@ -16,6 +16,7 @@ from aifw.boundary import boundary
 from aifw.errors import ArtifactCorrupt, NoSpace
 from aifw.job import sync_directory, sync_tree
 from aifw.plan.identity import canonical
+from aifw.state.fingerprint import fingerprint
 
 FORMAT = "aifw.artifact/v1"
 MANIFEST = "manifest.json"
@@ -126,21 +127,7 @@ class ArtifactStore:
 
     def fingerprint(self, digest: str) -> str:
         """Sizes and times of all files in one short text: as long as it is the same, the bytes are taken to be."""
-        found: list[str] = []
-        pending = [os.fspath(self.path(digest))]
-        while pending:
-            try:
-                with os.scandir(pending.pop()) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            pending.append(entry.path)
-                        else:
-                            status = entry.stat(follow_symlinks=False)
-                            found.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}")
-            except OSError:
-                return "missing"
-        found.sort()
-        return sha256("\n".join(found).encode()).hexdigest()[:16]
+        return fingerprint(os.fspath(self.path(digest)))
 
     def discard(self, digest: str) -> int:
         """Delete an artifact; returns the bytes it had."""
