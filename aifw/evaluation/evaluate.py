@@ -141,7 +141,7 @@ def _report(job: Job[EvaluateSettings], rows: list[dict[str, Any]], encoded: Enc
     compared = {}
     for name in preference.MEASURES:
         before, after = ({row["id"]: row[side][name] for row in rows} for side in ("baseline", "subject"))
-        result = compare(before, after, groups, seed=job.seed)
+        result = compare(before, after, groups)
         compared[name] = {
             "difference": result.difference,
             "low": result.low,

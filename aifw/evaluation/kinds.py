@@ -70,6 +70,7 @@ class Evaluate(ArtifactKind[EvaluateSettings]):
     produces: ClassVar[Mapping[str, type[Output]]] = {"evaluation": Evaluation}
     requires: ClassVar[Mapping[str, str]] = {"safetensors": "train", "torch": "train", "transformers": "train"}
     run = "aifw.evaluation.evaluate:evaluate"
+    cores = "all"
 
     def forecast(
         self, settings: EvaluateSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
@@ -156,6 +157,7 @@ class Promote(ArtifactKind[PromoteSettings]):
     settings = PromoteSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {"verdict": Verdict}
     run = "aifw.evaluation.promote:judge"
+    moves_alias = ("alias", "candidate")
 
     def forecast(
         self, settings: PromoteSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History

@@ -58,9 +58,7 @@ def judge(job: Job[PromoteSettings]) -> None:
         verdict["summary"] = f"{candidate.address} is what {settings.alias} points to; nothing to decide"
     else:
         metrics = [
-            _metric(name, wanted, evidence, settings.alpha, job.seed)
-            for name, wanted in settings.require
-            if wanted is not None
+            _metric(name, wanted, evidence, settings.alpha) for name, wanted in settings.require if wanted is not None
         ]
         promote = all(metric["met"] for metric in metrics)
         decision = overall([metric["decision"] for metric in metrics], promote)
@@ -105,12 +103,12 @@ def read_evidence(folder: Path) -> Evidence:
     return Evidence(report, items)
 
 
-def _metric(name: str, wanted: Any, evidence: Evidence, alpha: float, seed: int) -> dict[str, Any]:
+def _metric(name: str, wanted: Any, evidence: Evidence, alpha: float) -> dict[str, Any]:
     before, after = ({row["id"]: row[side][name] for row in evidence.items} for side in ("baseline", "subject"))
     groups = {row["id"]: row["group"] for row in evidence.items}
     margin = wanted.not_worse_by if isinstance(wanted, NotWorse) else None
     try:
-        result = compare(before, after, groups, alpha=alpha, seed=seed)
+        result = compare(before, after, groups, alpha=alpha)
     except ValueError as error:
         raise InputInvalid(f"the evaluation cannot be judged by {name}: {error}") from error
     decision = result.decide(alpha, margin)

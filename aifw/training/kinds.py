@@ -15,7 +15,7 @@ from aifw.models.kinds import TextModel
 from aifw.models.size import GIB, INTERPRETER_BYTES, TEMPLATE_TOKENS, Shape, tokens_of
 from aifw.settings import Duration, Ref, Settings, Share, execution
 
-DEFAULT_MICRO_BATCH = 4
+DEFAULT_MICRO_BATCH = 2
 _SECONDS_TO_START = 25.0
 _CORE_SECONDS_PER_TOKEN_PARAMETER = 2.5e-10
 _UNKNOWN_ROWS = 1000
@@ -101,6 +101,8 @@ class Dpo(ArtifactKind[DpoSettings]):
         "trl": "train",
     }
     run = "aifw.training.dpo:train"
+    seeded = True
+    cores = "all"
 
     def forecast(
         self, settings: DpoSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
