@@ -16,7 +16,7 @@ from aifw.cli.options import optional_spec_options
 from aifw.errors import AifwError, ExitStatus
 from aifw.units import format_bytes
 
-State = Literal["ok", "note", "missing"]
+State = Literal["ok", "note", "absent", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        state: `missing` if the spec cannot run like this, `note` if something is worth knowing, `ok` otherwise.
+        state: `missing` if the spec cannot run like this, `note` if something is worth knowing, `absent` if something is not
+            there and not asked for, `ok` otherwise.
         subject: What was looked at.
         text: What was found.
         remedy: What to do about it: a command or a sentence; empty if nothing.
@@ -127,11 +128,11 @@ def _extras(extras: dict[str, list[Package]]) -> Iterator[Finding]:
         text = f"{len(packages) - len(lacking)} of {len(packages)} packages"
         if lacking:
             text += f"; not installed: {', '.join(package.name for package in lacking)}"
-        if old:
+        elif old:
             text += "; does not fit: " + ", ".join(
                 f"{package.name} {package.version} (wants {package.wanted})" for package in old
             )
-        yield Finding("note" if old else "ok", f"[{extra}]", text)
+        yield Finding("absent" if lacking else "note" if old else "ok", f"[{extra}]", text)
 
 
 def _memory(spec: Any) -> Iterator[Finding]:
@@ -189,6 +190,7 @@ def _print(findings: list[Finding], files: tuple[Path, ...]) -> None:
     marks = {
         "ok": click.style("✓", fg="green"),
         "note": click.style("!", fg="yellow"),
+        "absent": "·",
         "missing": click.style("✗", fg="red"),
     }
     width = max(len(finding.subject) for finding in findings)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from aifw.cli.doctor import command
-from aifw.cli.installed import Installation, ipex_mismatch, satisfies, torch_build
+from aifw.cli.installed import Installation, Package, ipex_mismatch, satisfies, torch_build
 from aifw.kind import ArtifactKind, find
 
 SPEC = """
@@ -59,6 +59,21 @@ def test_without_a_spec(folder: Path) -> None:
     assert "usable cores" in findings["processor"]["text"]
     assert str(folder / ".aifw") in findings["state"]["text"]
     assert "budget" not in findings
+
+
+def test_an_extra_is_absent_or_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs = {"old": ("click", ">=999"), "new": ("click", ">=8"), "none": ("no-such-package", ">=1")}
+    extras = {
+        extra: [
+            Package(name, wanted, (version := Installation().version(name)), version and satisfies(version, wanted))
+        ]
+        for extra, (name, wanted) in needs.items()
+    }
+    monkeypatch.setattr(Installation, "extras", lambda self: extras)
+    _, findings = _findings()
+    assert [findings[f"[{extra}]"]["state"] for extra in needs] == ["note", "ok", "absent"]
+    assert "wants >=999" in findings["[old]"]["text"]
+    assert "no-such-package" in findings["[none]"]["text"]
 
 
 def test_a_spec_that_can_run(folder: Path) -> None:
