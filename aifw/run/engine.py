@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -253,6 +254,7 @@ class Engine:
             self._events.emit("job.stopped", running.step.address, checkpoint=self._checkpoint(running))
         else:
             self._lost(running, ended, result, actual)
+        shutil.rmtree(running.handle.folder / "out", ignore_errors=True)
 
     def _keep(self, running: Running, result: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
         made = keep_result(self._store, running.entry, result, actual)

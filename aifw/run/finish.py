@@ -32,7 +32,6 @@ def keep_result(store: Store, entry: JobEntry, result: Mapping[str, Any], actual
         aliases.record_verdict(store, entry.address, verdict, entry.run)
     jobs.committed(store, entry, made, actual, manifest["facts"])
     shutil.rmtree(store.layout.checkpoints(entry.key), ignore_errors=True)
-    shutil.rmtree(out, ignore_errors=True)
     return made
 
 
