@@ -144,7 +144,7 @@ def test_a_creation_nobody_recorded_is_undone_if_something_else_is_wanted(stack:
     stack.write(CREATED.replace("SIZE", "1"))
     assert stack.apply(AIFW_CRASH_AT="effect.intended") == {"killed": True}
     stack.write(CREATED.replace("SIZE", "1"))
-    assert stack.apply(AIFW_CRASH_AT="worker.finished")["status"] == 1
+    assert stack.apply(AIFW_CRASH_AT="worker.worked")["status"] == 1
     stack.write(CREATED.replace("SIZE", "2"))
     finish(stack)
     assert [line.split()[0] for line in stack.witnessed()] == ["create", "delete", "create"]
