@@ -64,10 +64,9 @@ def test_without_a_spec(folder: Path) -> None:
 def test_an_extra_is_absent_or_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs = {"old": ("click", ">=999"), "new": ("click", ">=8"), "none": ("no-such-package", ">=1")}
     extras = {
-        extra: [
-            Package(name, wanted, (version := Installation().version(name)), version and satisfies(version, wanted))
-        ]
+        extra: [Package(name, wanted, version, None if version is None else satisfies(version, wanted))]
         for extra, (name, wanted) in needs.items()
+        for version in [Installation().version(name)]
     }
     monkeypatch.setattr(Installation, "extras", lambda self: extras)
     _, findings = _findings()
