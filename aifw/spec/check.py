@@ -30,12 +30,16 @@ class Checker:
         data: The whole spec, interpolated.
         source: Where everything was written.
         report: Takes what is wrong.
+        interpolated: Paths of values that were not written out.
     """
 
-    def __init__(self, data: dict[str, Any], source: Source, report: Report) -> None:
+    def __init__(
+        self, data: dict[str, Any], source: Source, report: Report, interpolated: frozenset[Path] = frozenset()
+    ) -> None:
         self.data = data
         self.source = source
         self.report = report
+        self.interpolated = interpolated
         self.declared: dict[str, Declared] = {}
         self.known: dict[str, AnyKind | None] = {}
 
@@ -47,7 +51,9 @@ class Checker:
         aliases = self.aliases(header, resolver)
         resources = {}
         for address, (kind, settings) in typed.items():
-            resources[address] = Resource(address, kind, settings, resolver.of_resource(address, settings))
+            resources[address] = Resource(
+                address, kind, settings, resolver.of_resource(address, settings), self.source.of_resource
+            )
         report_cycles({address: resource.references for address, resource in resources.items()}, resolver)
         return header, resources, aliases
 
@@ -137,7 +143,7 @@ class Checker:
         if not isinstance(written, str):
             self.complain(at, "AIFW011", "`kind` must be the name of a kind", self.choices(str(section)))
             return None
-        if "${" in (self.source.find(at).scalar or ""):
+        if at in self.interpolated:
             self.complain(
                 at,
                 "AIFW011",

@@ -21,6 +21,8 @@ PLAIN = re.compile(
 )
 LONGEST = 1_000_000
 """Characters a text may grow to."""
+MOST_CHARACTERS = 16_000_000
+"""Characters that all interpolated texts may have together."""
 MOST_EXPANDED = 100_000
 """Values that references to whole mappings and lists may add."""
 
@@ -42,9 +44,15 @@ class _Unresolvable(Exception):
         self.part = part
 
 
-def interpolate(data: dict[str, Any], source: Source, environment: Mapping[str, str], report: Report) -> None:
-    """Replace every value that contains `${`, in place. What cannot be resolved is reported and left as it is."""
-    _Interpolation(data, source, environment, report).run()
+def interpolate(
+    data: dict[str, Any], source: Source, environment: Mapping[str, str], report: Report
+) -> frozenset[Path]:
+    """Replace every value that contains `${`, in place. What cannot be resolved is reported and left as it is.
+
+    Returns:
+        The paths of all values that contained `${`.
+    """
+    return _Interpolation(data, source, environment, report).run()
 
 
 class _Interpolation:
@@ -56,18 +64,21 @@ class _Interpolation:
         self.pending: dict[tuple[int, str | int], Path] = {}
         self.stack: list[Path] = []
         self.borrowed: list[Path] = []
+        self.grown = 0
         self.slow: Any = None
         self.known: dict[str, Any] = {}
 
-    def run(self) -> None:
+    def run(self) -> frozenset[Path]:
         places: list[tuple[Any, str | int]] = []
         self.collect(self.data, (), places)
+        paths = frozenset(self.pending.values())
         for container, key in places:
             if (id(container), key) in self.pending:
                 with suppress(_Failed):
                     self.settle(container, key)
         if self.borrowed:
             self.check_size()
+        return paths
 
     def collect(self, value: Any, path: Path, places: list[tuple[Any, str | int]]) -> None:
         items = value.items() if isinstance(value, dict) else enumerate(value)
@@ -104,13 +115,16 @@ class _Interpolation:
 
     def resolve(self, text: str, path: Path) -> Any:
         if text in self.known:
-            return self.known[text]
-        if "\\" in text or "???" in text:
+            value = self.known[text]
+            if isinstance(value, str):
+                self.count(value)
+            return value
+        if "\\" in text or "???" in text or "${" in PLAIN.sub("", text):
             return self.by_omegaconf(path)
         parts: list[Any] = []
         end = 0
         for match in PLAIN.finditer(text):
-            if match["default"] in _WORDS or (match["default"] or "").lower() in _WORDS:
+            if (match["default"] or "").lower() in _WORDS:
                 return self.by_omegaconf(path)
             if match.start() > end:
                 parts.append(text[end : match.start()])
@@ -124,6 +138,8 @@ class _Interpolation:
                     self.borrowed.append(path)
                 else:
                     self.known[text] = value
+                    if isinstance(value, str):
+                        self.count(value)
                 return value
             if isinstance(value, dict | list):
                 what = "a mapping" if isinstance(value, dict) else "a list"
@@ -131,12 +147,16 @@ class _Interpolation:
             parts.append(str(value))
         if end < len(text):
             parts.append(text[end:])
-        if any("${" in part for part in parts if part in text) and "${" in PLAIN.sub("", text):
-            return self.by_omegaconf(path)
         whole = "".join(parts)
-        if len(whole) > LONGEST:
-            raise _Unresolvable("AIFW044", f"this text grows to more than {LONGEST:,} characters")
+        self.count(whole)
         return whole
+
+    def count(self, text: str) -> None:
+        """Refuse texts that grow out of all proportion, each by itself or all together."""
+        self.grown += len(text)
+        if len(text) > LONGEST or self.grown > MOST_CHARACTERS:
+            most = LONGEST if len(text) > LONGEST else MOST_CHARACTERS
+            raise _Unresolvable("AIFW044", f"here texts that are put together grow beyond {most:,} characters")
 
     def look_up(self, dotted: str, part: str) -> Any:
         at: Any = self.data
@@ -192,8 +212,8 @@ class _Interpolation:
             raise _Unresolvable(code, message) from None
         if isinstance(value, dict | list):
             self.borrowed.append(path)
-        elif isinstance(value, str) and len(value) > LONGEST:
-            raise _Unresolvable("AIFW044", f"this text grows to more than {LONGEST:,} characters")
+        elif isinstance(value, str):
+            self.count(value)
         return value
 
     def complain(self, path: Path, error: _Unresolvable) -> None:
@@ -218,10 +238,8 @@ class _Interpolation:
                 left -= _size(value, left, [])
             except _Unresolvable as error:
                 self.complain(path, error)
-                container: Any = self.data
-                for part in path[:-1]:
-                    container = container[part]
-                container[path[-1]] = None
+                # Whatever else there is to say is not worth walking through this.
+                self.report.raise_if_any()
 
 
 def _size(value: Any, most: int, above: list[int]) -> int:

@@ -41,9 +41,11 @@ def load(files: Sequence[Path], sets: Sequence[str] = (), *, environment: Mappin
         data = _merged(documents, overrides, report)
         report.raise_if_any()
         source = Source([*documents, *overrides])
+        interpolated: frozenset[tuple[str | int, ...]] = frozenset()
         if any(document.interpolated for document in source.documents):
-            interpolate(data, source, os.environ if environment is None else environment, report)
-        header, resources, aliases = Checker(data, source, report).check()
+            variables = os.environ if environment is None else environment
+            interpolated = interpolate(data, source, variables, report)
+        header, resources, aliases = Checker(data, source, report, interpolated).check()
         report.raise_if_any()
         assert header is not None
         return _spec(files, data, header, resources, aliases)

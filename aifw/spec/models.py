@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -128,13 +128,22 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One named entry of a spec."""
+    """One named entry of a spec.
+
+    Attributes:
+        locate: Finds where it was written. That takes reading the file again, so it is done only when asked for.
+    """
 
     address: str
     kind: AnyKind
     settings: BaseModel
     references: tuple[Reference, ...] = ()
-    place: Place | None = None
+    locate: Callable[[str], Place] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def place(self) -> Place | None:
+        """Where its name stands, or None if it was not read from a file."""
+        return self.locate(self.address) if self.locate is not None else None
 
 
 @dataclass(frozen=True)

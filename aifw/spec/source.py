@@ -217,6 +217,10 @@ class Source:
         found = self.find(path)
         return found.key if found.key is not None else _first_line(found.value)
 
+    def of_resource(self, address: str) -> Place:
+        """Where the name of a resource stands."""
+        return self.at_key(tuple(address.split(".", 1))).place
+
     def at_value(self, path: Path) -> Span:
         """Span of a value; of its key where the value goes over several lines; of the nearest thing above if it was not written."""
         found = self.find(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def test_the_schema_agrees(path: Path, validator: jsonschema.Draft7Validator) ->
                 merge(data, document.data)
             for document in sets:
                 apply_set(data, document, report)
-            interpolate(data, Source([*documents, *sets]), case.environment, report)
+            with suppress(SpecInvalid):
+                interpolate(data, Source([*documents, *sets]), case.environment, report)
         readable = not report.diagnostics
     assert readable == (case.schema != "unreadable")
     if readable:
