@@ -22,7 +22,7 @@ from aifw.kind import (
     Standing,
     Workspace,
 )
-from aifw.settings import Ref, Settings, Size, execution
+from aifw.settings import Ref, Secret, Settings, Size, execution
 
 
 class Text(Output):
@@ -54,6 +54,8 @@ class ToySettings(Settings):
     """Memory the forecast states."""
     witness: Annotated[str | None, execution] = None
     """A file to which each finished job appends its key."""
+    token: Annotated[Secret | None, execution] = None
+    """A secret the work needs."""
     cores: Annotated[int, Field(ge=1), execution] = 1
     """Ignored; here to have a number with a bound."""
 

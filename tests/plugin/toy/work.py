@@ -34,6 +34,8 @@ def write(job: Job[ToySettings]) -> None:
             (folder / "done").write_text(str(step))
         job.obey()
     _fail(settings.fail, job)
+    if settings.token is not None:
+        job.fact("token_length", len(settings.token.resolve()))
     text = settings.text
     if settings.file is not None:
         text += (job.root / settings.file).read_text()
