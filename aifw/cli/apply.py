@@ -125,7 +125,7 @@ def carry_out(spec: Spec, layout: Layout, request: Request, *, typed: str, yes: 
     from aifw.run.apply import apply
 
     narrator = Narrator(style, tells_progress=not is_terminal())
-    talk = _Talk(narrator, yes=yes, as_json=as_json)
+    talk = Talk(narrator, yes=yes, as_json=as_json)
     try:
         outcome = apply(spec, layout, request, talk.hear, talk.agree)
     finally:
@@ -138,7 +138,7 @@ def carry_out(spec: Spec, layout: Layout, request: Request, *, typed: str, yes: 
     return outcome.exit_status
 
 
-def _end(talk: _Talk, outcome: Outcome, narrator: Narrator, layout: Layout, typed: str) -> None:
+def _end(talk: Talk, outcome: Outcome, narrator: Narrator, layout: Layout, typed: str) -> None:
     from aifw.cli.report import ending
 
     assert talk.plan is not None
@@ -147,7 +147,7 @@ def _end(talk: _Talk, outcome: Outcome, narrator: Narrator, layout: Layout, type
             show(line)
 
 
-class _Talk:
+class Talk:
     """Shows the plan, asks if need be, and says what happens.
 
     Attributes:
@@ -169,12 +169,25 @@ class _Talk:
             from aifw.plan.render import render
 
             show(render(plan, width=width(), style=style, most_unchanged=0), newline=plan.changes != ())
-        reason = why_ask(plan)
+        reason = self.why_ask(plan)
         if reason and not self._yes and not self._asked(reason):
             return False
         if not plan.empty and not self._as_json and is_terminal():
             self._go_live(plan)
         return True
+
+    def why_ask(self, plan: Plan) -> str:
+        """Why a person must agree to a plan, or nothing."""
+        from aifw.plan.model import Action
+        from aifw.units import format_money
+
+        reasons: list[str] = []
+        if plan.totals.cost_high > 0:
+            reasons.append(f"spends up to {format_money(plan.totals.cost_high)}")
+        deleted: Sequence[str] = [step.address for step in plan.steps if step.action is Action.DELETE]
+        if deleted:
+            reasons.append(f"deletes {', '.join(deleted)}")
+        return " and ".join(reasons)
 
     def _asked(self, reason: str) -> bool:
         if self._as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
@@ -204,17 +217,3 @@ class _Talk:
         import json
 
         show(json.dumps(event, ensure_ascii=False))
-
-
-def why_ask(plan: Plan) -> str:
-    """Why a person must agree to a plan, or nothing."""
-    from aifw.plan.model import Action
-    from aifw.units import format_money
-
-    reasons: list[str] = []
-    if plan.totals.cost_high > 0:
-        reasons.append(f"spends up to {format_money(plan.totals.cost_high)}")
-    deleted: Sequence[str] = [step.address for step in plan.steps if step.action is Action.DELETE]
-    if deleted:
-        reasons.append(f"deletes {', '.join(deleted)}")
-    return " and ".join(reasons)

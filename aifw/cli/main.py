@@ -18,6 +18,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "validate": ("Write", "Check a spec; errors point at the line."),
     "schema": ("Write", "Print the JSON Schema of specs, for editors."),
     "explain": ("Write", "Say more about an error code or a kind."),
+    "completion": ("Prepare", "Print the script with which a shell completes names."),
     "doctor": ("Prepare", "Say what is installed and what a spec still needs."),
     "fetch": ("Prepare", "Bring models and wheels ahead of time."),
     "feedback": ("Prepare", "Import, count and export user feedback."),

@@ -152,11 +152,10 @@ def complete_address(context: click.Context, _parameter: click.Parameter, incomp
     """Addresses of the spec named so far on the command line, for the shell."""
     from click.shell_completion import CompletionItem
 
-    return [
-        CompletionItem(name, help=help_text)
-        for name, help_text in _addresses(_files_so_far(context))
-        if name.startswith(incomplete)
-    ]
+    found = _addresses(_files_so_far(context))
+    if incomplete and "." not in incomplete:
+        found += [(address.rpartition(".")[2], f"{address}, {kind}") for address, kind in found]
+    return [CompletionItem(name, help=text) for name, text in found if name.startswith(incomplete)]
 
 
 def complete_alias(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -44,7 +44,7 @@ def ending(plan: Plan, outcome: Outcome, narrator: Narrator, layout: Layout, typ
         yield _done(plan, outcome)
     yield from forecasts_met(narrator.finished, narrator.forecasts, style)
     if any(event.get("artifact") for event in narrator.finished.values()):
-        yield f"Artifacts: {_near(layout.artifacts)}   One of them: aifw show{typed} ADDRESS"
+        yield f"Artifacts: {_near(layout.artifacts)}   One of them: aifw show ADDRESS{typed}"
 
 
 def _done(plan: Plan, outcome: Outcome) -> str:

@@ -31,3 +31,10 @@ def show(text: str, *, newline: bool = True) -> None:
     except UnicodeEncodeError:
         text = text.encode(encoding, errors="replace").decode(encoding)
     click.echo(text, nl=newline)
+
+
+def print_json(value: object) -> None:
+    """Print a JSON document."""
+    import json
+
+    show(json.dumps(value, indent=1, ensure_ascii=False))

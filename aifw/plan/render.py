@@ -131,7 +131,7 @@ def _row(step: Step) -> _Row:
 
 def _first_line(plan: Plan, machine: Machine | None, width: int | None, style: Style) -> str:
     facts = [
-        f"spec {plan.spec[:6]}",
+        *([f"spec {plan.spec[:6]}"] if plan.spec else []),
         f"state #{plan.serial}",
         describe(machine) if machine is not None else plan.machine,
     ]

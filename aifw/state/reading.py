@@ -1,0 +1,208 @@
+"""What verbs that only look want to know of a state. Nothing here writes or waits."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aifw.plan.snapshot import Pointer
+from aifw.state.layout import Layout
+from aifw.state.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What an address stands for.
+
+    Attributes:
+        artifact: Digest; empty for an external thing.
+        identity: Kind, version, settings that matter, observation.
+        facts: Of the whole artifact, or of the external thing.
+        size: Bytes.
+        made_at: UTC.
+        job: That made it.
+        damage: What is wrong with its bytes, or empty.
+        run: That last touched the binding.
+    """
+
+    address: str
+    kind: str
+    family: str
+    artifact: str
+    key: str
+    recipe: str
+    identity: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    run: int
+    size: int
+    made_at: str
+    job: str
+    damage: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run of the engine. `summary` has seconds, peak_memory, exit and results, or is empty."""
+
+    id: int
+    state: str
+    spec: str
+    plan: str | None
+    pid: int
+    serial: int
+    started: str
+    ended: str | None
+    summary: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """An attempt at a job."""
+
+    id: str
+    run: int
+    address: str
+    kind: str
+    verb: str
+    key: str
+    state: str
+    settings: Mapping[str, Any]
+    forecast: Mapping[str, Any] | None
+    actual: Mapping[str, Any] | None
+    error: Mapping[str, Any] | None
+    started: str
+    ended: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A move of an alias: `initial`, `promotion` or `rollback`."""
+
+    label: str
+    digest: str
+    artifact: str
+    cause: str
+    run: int | None
+    verdict: Mapping[str, Any] | None
+    at: str
+
+
+def bindings(store: Store) -> dict[str, Bound]:
+    """Everything addresses stand for, by address."""
+    rows = store.rows(
+        "select b.address, b.kind, b.family, b.artifact, b.key, b.recipe, b.identity, b.facts, b.run,"
+        " coalesce(a.size, 0), coalesce(a.made_at, ''), coalesce(a.job, ''), coalesce(a.damage, '')"
+        " from binding b left join artifact a on a.digest = b.artifact order by b.address"
+    )
+    return {row[0]: Bound(*row[:6], json.loads(row[6]), json.loads(row[7]), *row[8:]) for row in rows}
+
+
+def outputs(store: Store, artifact: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Digest and facts of each output of an artifact."""
+    rows = store.rows("select name, digest, facts from output where artifact = ? order by name", artifact)
+    return {name: (digest, json.loads(facts)) for name, digest, facts in rows}
+
+
+def runs(store: Store, limit: int | None = None) -> list[RunRow]:
+    """Runs, newest first."""
+    rows = store.rows(
+        "select id, state, spec, plan, pid, serial, started, ended, summary from run order by id desc limit ?",
+        -1 if limit is None else limit,
+    )
+    return [RunRow(*row[:8], json.loads(row[8]) if row[8] else {}) for row in rows]
+
+
+def jobs(store: Store, address: str | None = None, run: int | None = None, limit: int | None = None) -> list[JobRow]:
+    """Attempts at jobs, newest first."""
+    rows = store.rows(
+        "select id, run, address, kind, verb, key, state, settings, forecast, actual, error, started, ended from job"
+        " where (?1 is null or address = ?1) and (?2 is null or run = ?2) order by started desc, id desc limit ?3",
+        address,
+        run,
+        -1 if limit is None else limit,
+    )
+    return [JobRow(*row[:7], json.loads(row[7]), *map(_parsed, row[8:11]), *row[11:]) for row in rows]
+
+
+def _parsed(text: str | None) -> Any:
+    return json.loads(text) if text is not None else None
+
+
+def known_addresses(store: Store) -> list[str]:
+    """Every address that is bound or for which a job was ever started."""
+    return [row[0] for row in store.rows("select address from binding union select address from job order by address")]
+
+
+def moves(store: Store, alias: str) -> list[Move]:
+    """Where an alias pointed, newest first."""
+    rows = store.rows(
+        "select label, digest, artifact, cause, run, verdict, at from alias_move where name = ? order by id desc", alias
+    )
+    return [Move(*row[:5], _parsed(row[5]), row[6]) for row in rows]
+
+
+def goes_back(found: Sequence[Move]) -> bool:
+    """Whether there is something before what an alias points to now. `found` is newest first; a rollback takes off what it left."""
+    stack: list[str] = []
+    for move in reversed(found):
+        if move.cause == "rollback":
+            while stack and stack[-1] != move.digest:
+                stack.pop()
+        else:
+            stack.append(move.digest)
+    return len(set(stack)) > 1
+
+
+def quarantined(store: Store) -> dict[str, tuple[str, str]]:
+    """Why each digest in quarantine is there, and the label it had, if any."""
+    labels = dict(store.rows("select digest, label from alias_move"))
+    rows = store.rows("select digest, reason from quarantine order by at")
+    return {digest: (reason, labels.get(digest, digest[:12])) for digest, reason in rows}
+
+
+def pointers(store: Store) -> dict[str, tuple[Pointer, str, str]]:
+    """Where each alias points, since when and why."""
+    found: dict[str, tuple[Pointer, str, str]] = {}
+    for name, pointer in sorted(store.aliases().items()):
+        rows = store.rows("select at, cause from alias_move where name = ? order by id desc limit 1", name)
+        found[name] = (pointer, *rows[0]) if rows else (pointer, "", "")
+    return found
+
+
+def engine(store: Store, layout: Layout) -> RunRow | None:
+    """The run an engine is at work on, or None. The lock is looked at and never taken: an apply that starts now must get it."""
+    last = runs(store, 1)
+    if not last or last[0].state != "running" or not _locked(layout.lock, last[0].pid):
+        return None
+    return last[0]
+
+
+def _locked(path: Path, pid: int) -> bool:
+    try:
+        inode = path.stat().st_ino
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return Path(f"/proc/{pid}").exists()
+    words = (line.split() for line in lines if "FLOCK" in line)
+    return any(word.rpartition(":")[2] == str(inode) for line in words for word in line if word.count(":") == 2)
+
+
+def seconds_since(text: str) -> float:
+    """Seconds since a time as the state keeps it."""
+    return max(0.0, time.time() - calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")))
+
+
+def seconds_between(start: str, end: str) -> float:
+    """Seconds between two times as the state keeps them."""
+    return seconds_since(start) - seconds_since(end)
+
+
+def job_folder(layout: Layout, job: str) -> Path | None:
+    """Folder of an attempt, unless it was collected."""
+    folder = layout.job(job)
+    return folder if folder.is_dir() else None
