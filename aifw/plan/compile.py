@@ -18,7 +18,6 @@ from aifw.spec.models import Resource, Spec
 from aifw.units import format_bytes
 
 _NO_HISTORY = History()
-_MAY_EXIST = "an interrupted run may have made it"
 
 
 def memory_budget(spec: Spec, snapshot: Snapshot) -> int:
@@ -203,7 +202,7 @@ class _Planner:
         if resource.address in self.replaced:
             return replace(step, action=Action.REPLACE, reasons=(Reason("asked", "asked for with --replace"),))
         stands = binding is not None and not damage and binding.artifact in self.snapshot.artifacts
-        if binding is not None and stands and step.key is not None and step.key != binding.key:
+        if binding is not None and stands and step.key is not None and self.snapshot.made.get(step.key) is None:
             standing = Standing(
                 digests, self.alias_digests, {each.field: each.alias for each in step.inputs if each.alias is not None}
             )
@@ -216,8 +215,6 @@ class _Planner:
             return replace(step, action=Action.CREATE, reasons=(Reason("new", "new"),))
         if damage:
             return replace(step, action=Action.REPLACE, reasons=(Reason("damage", damage),))
-        if not binding.key:
-            return replace(step, action=Action.CREATE, reasons=(Reason("new", _MAY_EXIST),))
         changed = differences(binding.identity_json, own, type(resource.settings))
         pending = [each.address for each in step.inputs if each.digest is None]
         if changed:
@@ -249,8 +246,6 @@ class _Planner:
             return replace(step, action=Action.RESUME, reasons=reasons)
         if binding is None:
             return replace(step, action=Action.CREATE, reasons=(Reason("new", "new"),))
-        if not binding.key:
-            return replace(step, action=Action.CREATE, reasons=(Reason("new", _MAY_EXIST),))
         if not reasons:
             reasons = (Reason("input", "its artifact is no longer in the store"),)
         return replace(step, action=Action.UPDATE, reasons=reasons)

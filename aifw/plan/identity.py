@@ -29,9 +29,9 @@ def canonical(value: Any) -> str:
 def own_identity(resource: Resource, observation: Observation | None, seed: int) -> str:
     """The part of the identity that does not come from inputs, as canonical JSON."""
     kind = resource.kind
-    settings = resource.settings.model_dump(
-        mode="json", by_alias=True, exclude_defaults=True, exclude=set(execution_fields(type(resource.settings)))
-    )
+    settings = resource.settings.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    for name in execution_fields(type(resource.settings)):
+        settings.pop(name, None)
     for reference in resource.references:
         _blank(settings, reference.field.split("."))
     identity: dict[str, Any] = {"kind": kind.name, "version": kind.version, "settings": settings}
@@ -106,7 +106,14 @@ def _setting_changes(before: Any, after: Any, defaults: Any, path: str) -> list[
         return found
     if before == after:
         return []
+    if _references(before) and _references(after):
+        return [Reason("input", f"{path}: {len(before)} → {len(after)} inputs")]
     return [Reason("setting", f"{path} {_shown(before)} → {_shown(after)}")]
+
+
+def _references(value: Any) -> bool:
+    """Whether this is a list of references, which are blank in an identity."""
+    return isinstance(value, list) and all(each is None for each in value)
 
 
 def _shown(value: Any) -> str:

@@ -24,7 +24,7 @@ def document(plan: Plan, source: Mapping[str, Any] | None = None) -> dict[str, A
         source: What it was made from, so that the file can be applied alone: `files`, relative to the folder of the plan
             file, and `sets`.
     """
-    return {
+    content = {
         "format": FORMAT,
         **({"source": dict(source)} if source is not None else {}),
         "name": plan.name,
@@ -38,10 +38,16 @@ def document(plan: Plan, source: Mapping[str, Any] | None = None) -> dict[str, A
         "totals": asdict(plan.totals),
         "warnings": list(plan.warnings),
     }
+    return {**content, "digest": digest(content)}
 
 
 def _without_empty(step: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in step.items() if value not in (None, "", (), False)}
+    # Compared by identity where equality would take a start at 0 seconds for nothing.
+    return {
+        name: value
+        for name, value in step.items()
+        if value is not None and value is not False and value not in ("", ())
+    }
 
 
 def save(plan: Plan, source: Mapping[str, Any] | None = None) -> str:
@@ -53,7 +59,7 @@ def load(path: Path) -> dict[str, Any]:
     """Read a plan file.
 
     Raises:
-        UsageError: Not a plan file.
+        UsageError: Not a plan file, or no longer as it was written.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -63,12 +69,18 @@ def load(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path} is not a plan file of format {FORMAT}", hint="it may be from another version of aifw; plan again"
         )
+    if found.get("digest") != digest(found):
+        raise UsageError(
+            f"{path} was changed after it was written, so it may not say what was planned",
+            hint="a plan file is for reading; change the spec and plan again",
+        )
     return found
 
 
-def digest(saved: dict[str, Any]) -> str:
+def digest(saved: Mapping[str, Any]) -> str:
     """Identity of a saved plan, by which the runs that carry it out are known."""
-    return sha256(canonical(saved).encode()).hexdigest()
+    content = {name: value for name, value in saved.items() if name != "digest"}
+    return sha256(canonical(content).encode()).hexdigest()
 
 
 def check(saved: dict[str, Any], fresh: Plan, progressed: bool) -> None:

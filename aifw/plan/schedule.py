@@ -59,11 +59,14 @@ def schedule(tasks: Sequence[Task], budget: int, threads: int) -> Schedule:
                     peak, peak_at = used, task.address
             else:
                 held.append(task)
-        now, _, ended = heappop(running)
-        used, busy = used - ended.memory, busy - ended.threads
-        for task in dependants.get(ended.address, ()):
-            missing[task.address] -= 1
-            if missing[task.address] == 0:
-                held.append(task)
+        now = running[0][0]
+        # What ends at the same instant makes room together, before anything starts in it.
+        while running and running[0][0] == now:
+            _, _, ended = heappop(running)
+            used, busy = used - ended.memory, busy - ended.threads
+            for task in dependants.get(ended.address, ()):
+                missing[task.address] -= 1
+                if missing[task.address] == 0:
+                    held.append(task)
         waiting = sorted(held, key=lambda task: rank[task.address])
     return Schedule(start, now, peak, peak_at)

@@ -87,7 +87,11 @@ def written(draw: st.DrawFn, gates: bool = False) -> Written:
             resources[name] = {"kind": kind, "path": name, "size": draw(st.integers(1, 2))}
             sources.append(name)
         else:
-            candidates = [each for each in sources if not each.startswith("r") or resources[each.partition(".")[0]]["kind"] != "toy_cloud"]
+            candidates = [
+                each
+                for each in sources
+                if not each.startswith("r") or resources[each.partition(".")[0]]["kind"] != "toy_cloud"
+            ]
             resources[name] = {
                 "kind": kind,
                 "candidate": draw(st.sampled_from(candidates)),
@@ -261,9 +265,7 @@ def test_a_change_touches_only_what_depends_on_it(history: tuple[World, Written]
 
 @thorough
 @given(histories(), st.data())
-def test_what_is_certain_runs_and_what_is_reused_does_not(
-    history: tuple[World, Written], data: st.DataObject
-) -> None:
+def test_what_is_certain_runs_and_what_is_reused_does_not(history: tuple[World, Written], data: st.DataObject) -> None:
     world, one = history
     spec = one.spec()
     plan = world.plan(spec)
@@ -274,14 +276,16 @@ def test_what_is_certain_runs_and_what_is_reused_does_not(
         if step.action is Action.MAYBE:
             assert any(planned.digest is None for planned in step.inputs)
     # Only a digest that turns out as it was, or another that makes the same, can keep a step from running.
-    sure = [step.address for step in plan.steps if step.action in CERTAIN and step.key is not None]
-    assert {each for each in sure if not _twin(plan, each)} <= ran
+    sure = [step for step in plan.steps if step.action in CERTAIN and step.key is not None]
+    assert {step.address for step in sure if not _made_by_another(plan, step)} <= ran
 
 
-def _twin(plan: Plan, address: str) -> bool:
-    """Whether a resource waits for another that makes the very same."""
-    (step,) = [step for step in plan.steps if step.address == address]
-    return any(reason.text.startswith("the same as ") for reason in step.reasons)
+def _made_by_another(plan: Plan, step: Step) -> bool:
+    """Whether a step waits for another that makes the very same, or shares a damaged artifact with one."""
+    if any(reason.text.startswith("the same as ") for reason in step.reasons):
+        return True
+    shared = [each for each in plan.steps if each.artifact == step.artifact]
+    return len(shared) > 1 and any(reason.about == "damage" for reason in step.reasons)
 
 
 @thorough
@@ -328,6 +332,10 @@ def test_a_new_version_of_a_kind_is_a_reason_to_update(history: tuple[World, Wri
     (step,) = [step for step in plan.steps if step.address == address]
     assert step.action is Action.UPDATE
     assert [(reason.about, reason.text) for reason in step.reasons] == [("version", "toy version 1 → 2")]
-    direct = [each for each in plan.steps if any(planned.address == address and planned.alias is None for planned in each.inputs)]
+    direct = [
+        each
+        for each in plan.steps
+        if any(planned.address == address and planned.alias is None for planned in each.inputs)
+    ]
     assert {each.action for each in direct} <= {Action.MAYBE}
     assert all("only if" in reason.text for each in direct for reason in each.reasons)

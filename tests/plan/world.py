@@ -15,7 +15,7 @@ from typing import Any
 
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.kind import Observation, Standing
-from aifw.plan.compile import compile
+from aifw.plan.compile import compile  # noqa: A004 - the word of the design
 from aifw.plan.identity import canonical, combine
 from aifw.plan.model import PENDING, Action, Plan, Step
 from aifw.plan.snapshot import ArtifactRecord, Binding, OutputRecord, Pointer, Snapshot
