@@ -99,7 +99,7 @@ def bindings(store: Store) -> dict[str, Bound]:
         " coalesce(a.size, 0), coalesce(a.made_at, ''), coalesce(a.job, ''), coalesce(a.damage, '')"
         " from binding b left join artifact a on a.digest = b.artifact order by b.address"
     )
-    return {row[0]: Bound(*row[:6], json.loads(row[6]), json.loads(row[7]), *row[8:]) for row in rows}
+    return {row[0]: Bound(*_decoded(row, 6, 7)) for row in rows}
 
 
 def outputs(store: Store, artifact: str) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -114,7 +114,7 @@ def runs(store: Store, limit: int | None = None) -> list[RunRow]:
         "select id, state, spec, plan, pid, serial, started, ended, summary from run order by id desc limit ?",
         -1 if limit is None else limit,
     )
-    return [RunRow(*row[:8], json.loads(row[8]) if row[8] else {}) for row in rows]
+    return [RunRow(*_decoded((*row[:8], row[8] or "{}"), 8)) for row in rows]
 
 
 def jobs(store: Store, address: str | None = None, run: int | None = None, limit: int | None = None) -> list[JobRow]:
@@ -126,11 +126,14 @@ def jobs(store: Store, address: str | None = None, run: int | None = None, limit
         run,
         -1 if limit is None else limit,
     )
-    return [JobRow(*row[:7], json.loads(row[7]), *map(_parsed, row[8:11]), *row[11:]) for row in rows]
+    return [JobRow(*_decoded(row, 7, 8, 9, 10)) for row in rows]
 
 
-def _parsed(text: str | None) -> Any:
-    return json.loads(text) if text is not None else None
+def _decoded(row: tuple[Any, ...], *json_columns: int) -> tuple[Any, ...]:
+    """A row with some of its columns taken out of JSON; what is null stays so."""
+    return tuple(
+        json.loads(value) if index in json_columns and value is not None else value for index, value in enumerate(row)
+    )
 
 
 def known_addresses(store: Store) -> list[str]:
@@ -143,7 +146,7 @@ def moves(store: Store, alias: str) -> list[Move]:
     rows = store.rows(
         "select label, digest, artifact, cause, run, verdict, at from alias_move where name = ? order by id desc", alias
     )
-    return [Move(*row[:5], _parsed(row[5]), row[6]) for row in rows]
+    return [Move(*_decoded(row, 5)) for row in rows]
 
 
 def goes_back(found: Sequence[Move]) -> bool:
