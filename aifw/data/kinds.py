@@ -16,7 +16,7 @@ from aifw.settings import Ref, Settings, Share
 
 SQLITE = "sqlite:///"
 
-_WORKER_BYTES = 80 * 1024**2
+_WORKER_BYTES = 70 * 1024**2
 _SECONDS_TO_START = 0.8
 _SECONDS_PER_EVENT = 1.2e-4
 _SECONDS_PER_PAIR_SOURCE = 2.5e-3
@@ -110,7 +110,7 @@ class Feedback(ArtifactKind[FeedbackSettings]):
         Raises:
             InputInvalid: The file or table is not there or cannot be read.
         """
-        path = settings.path(workspace.root)
+        path = workspace.path(settings.source.removeprefix(SQLITE))
         if not path.is_file():
             raise InputInvalid(
                 f"there is no feedback at {path}",
@@ -174,7 +174,7 @@ class Preferences(ArtifactKind[PreferencesSettings]):
             answer = events["chars_answer"]
             lengths = {"chars_prompt": events["chars_prompt"], "chars_chosen": answer, "chars_rejected": answer}
         return Forecast(
-            memory=Estimate.around(_WORKER_BYTES + 12 * size + 20e6, 0.35),
+            memory=Estimate.around(_WORKER_BYTES + 9.5 * size, 0.35),
             seconds=_seconds(rows, history, _SECONDS_PER_PAIR_SOURCE),
             basis=_basis(history, f"{rows:,.0f} events"),
             work=rows,

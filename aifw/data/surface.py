@@ -18,10 +18,10 @@ import numpy.typing as npt
 from aifw.data.near_duplicates import stable_hash
 
 FOLDS = 5
-MOST_ITEMS = 4000
-"""More are sampled by hash: enough for an interval of one and a half points."""
-MOST_WORDS = 2000
-_ITERATIONS = 200
+MOST_ITEMS = 2500
+"""More are sampled by hash: enough for an interval of two points."""
+MOST_WORDS = 1000
+_ITERATIONS = 120
 _PENALTY = 1.0
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # noqa: RUF001 - the typographic apostrophe is meant
 _Z95 = 1.959964
