@@ -63,6 +63,7 @@ class Engine:
         self._asked = 0
         self._stopping = False
         self._memory_seen_at = 0.0
+        self._refused: dict[str, tuple[int, int]] = {}
 
     def stop(self) -> None:
         """Ask for an end: once lets jobs save their state, twice ends them at once. Safe to call from a signal handler."""
@@ -142,6 +143,10 @@ class Engine:
         self._running[running.handle.pid] = running
 
     def _make(self, step: Step, resource: Resource) -> bool:
+        refused = self._refused.get(step.address)
+        if refused is not None and not self._room(*refused):
+            # Looked at again and again while others run: what it needs is not worked out anew each time.
+            return False
         inputs = self._inputs.of(step)
         key = combine(step.identity, {field: each.digest for field, each in inputs.items()})
         afresh = step.address in self._replaced
@@ -153,14 +158,8 @@ class Engine:
         forecast = self._forecast(step, resource, inputs)
         memory = min(self._limits.memory, round(forecast.memory.high))
         threads = self._limits.threads if resource.kind.cores == "all" else 1
-        if not fits(
-            memory,
-            threads,
-            sum(running.memory for running in self._running.values()),
-            sum(running.threads for running in self._running.values()),
-            self._limits.memory,
-            self._limits.threads,
-        ):
+        if not self._room(memory, threads):
+            self._refused[step.address] = (memory, threads)
             return False
         if not all(self._sound(each) for each in inputs.values()):
             return False
@@ -171,6 +170,18 @@ class Engine:
                 return False
         self._ran(self._launcher.make(step, resource, key, inputs, forecast, memory, threads, afresh=afresh))
         return True
+
+    def _room(self, memory: int, threads: int) -> bool:
+        """Whether a job may start beside those that run."""
+        running = self._running.values()
+        return fits(
+            memory,
+            threads,
+            sum(each.memory for each in running),
+            sum(each.threads for each in running),
+            self._limits.memory,
+            self._limits.threads,
+        )
 
     def _forecast(self, step: Step, resource: Resource, inputs: Mapping[str, Resolved]) -> Forecast:
         """The plan's forecast, made again with what is known by now.
