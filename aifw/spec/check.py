@@ -190,9 +190,8 @@ class Checker:
                 return self.validate(model, data, path, subject)
             from aifw.spec.wording import findings
 
-            self.report.diagnostics.extend(
-                findings(error, data, path, model, subject, self.source, self.data, self.report)
-            )
+            for diagnostic in findings(error, data, path, model, subject, self.source, self.data, self.report):
+                self.report.add(diagnostic)
             return None
 
     def aliases(self, header: Header | None, resolver: Resolver) -> dict[str, Reference]:
@@ -220,7 +219,7 @@ class Checker:
         if not self.report.covers(path):
             span = self.source.at_key(path) if key else self.source.at_value(path)
             notes = () if key else origins(self.source, path, self.data)
-            self.report.diagnostics.append(span.diagnostic(code, message, label, notes))
+            self.report.add(span.diagnostic(code, message, label, notes))
 
 
 def _integral(error: ValidationError, data: Any) -> bool:

@@ -14,6 +14,8 @@ from aifw.spec.models import Place
 
 SHOWN_AT_ONCE = 40
 """Diagnostics printed as text before the rest is only counted."""
+MOST_COLLECTED = 200
+"""Diagnostics after which a spec is not looked at any further."""
 _WINDOW = 160
 _CONTEXT = 40
 
@@ -50,6 +52,12 @@ class Report:
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
     broken: set[tuple[str | int, ...]] = field(default_factory=set)
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Report something. Raises `SpecInvalid` once there is more than anyone reads."""
+        self.diagnostics.append(diagnostic)
+        if len(self.diagnostics) >= MOST_COLLECTED:
+            raise SpecInvalid(self.diagnostics)
 
     def covers(self, path: tuple[str | int, ...]) -> bool:
         """True if something at or above `path` was reported already, so that more about it would only be noise."""
@@ -106,7 +114,8 @@ def as_text(diagnostics: Sequence[Diagnostic], style: Style = _plain) -> str:
     blocks = [_block(each, style) for each in shown]
     left = len(diagnostics) - len(shown)
     if left:
-        blocks.append(f"... and {left} more")
+        more = " or more; checking stopped there" if len(diagnostics) >= MOST_COLLECTED else ""
+        blocks.append(f"... and {left}{more or ' more'}")
     code = shown[-1].code if shown else "AIFW003"
     blocks.append(f"{_tally(diagnostics)}. `aifw explain {code}` says more.")
     return "\n\n".join(blocks) + "\n"

@@ -225,7 +225,7 @@ class _Interpolation:
         if error.part and (start := span.text.find(error.part)) >= 0:
             span = Span(span.document, span.start + start, span.start + start + len(error.part))
         notes = (f"`{_dotted(found.rest)}` comes from here",) if found.rest else ()
-        self.report.diagnostics.append(span.diagnostic(error.code, error.message, error.label, notes))
+        self.report.add(span.diagnostic(error.code, error.message, error.label, notes))
 
     def check_size(self) -> None:
         """Refuse mappings that contain themselves, or that grow out of all proportion, by way of what they borrow."""

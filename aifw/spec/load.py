@@ -73,12 +73,12 @@ def _read(path: Path, report: Report) -> Document | None:
         with path.open("rb") as file:
             raw = file.read(parse.MOST_BYTES + 1)
     except OSError as error:
-        report.diagnostics.append(
+        report.add(
             Diagnostic("AIFW001", f"cannot read {name}: {(error.strerror or str(error)).lower()}", Place(name, 1, 1))
         )
         return None
     if len(raw) > parse.MOST_BYTES:
-        report.diagnostics.append(
+        report.add(
             Diagnostic(
                 "AIFW007",
                 f"{name} is larger than {parse.MOST_BYTES // 1024**2} MiB",
@@ -93,7 +93,7 @@ def _read(path: Path, report: Report) -> Document | None:
     before = len(report.diagnostics)
     parse.read(document, report)
     if len(report.diagnostics) == before and not isinstance(document.data, dict):
-        report.diagnostics.append(_not_a_mapping(document))
+        report.add(_not_a_mapping(document))
     return document
 
 

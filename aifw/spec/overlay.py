@@ -95,4 +95,4 @@ def apply_set(base: dict[str, Any], document: Document, report: Report) -> None:
 
 
 def _malformed(document: Document, report: Report, start: int, end: int, message: str, label: str) -> None:
-    report.diagnostics.append(Span(document, start, max(end, start + 1)).diagnostic("AIFW009", message, label))
+    report.add(Span(document, start, max(end, start + 1)).diagnostic("AIFW009", message, label))

@@ -68,7 +68,7 @@ def read(document: Document, report: Report) -> None:
     except YAMLError as error:
         from aifw.spec.syntax import explain
 
-        report.diagnostics.append(explain(document, error))
+        report.add(explain(document, error))
 
 
 class _Reader:
@@ -84,7 +84,7 @@ class _Reader:
         return Span(self.document, event.start_mark.index + offset, event.end_mark.index + offset)
 
     def error(self, event: Any, code: str, message: str, label: str = "", *notes: str) -> None:
-        self.report.diagnostics.append(self.span(event).diagnostic(code, message, label, notes))
+        self.report.add(self.span(event).diagnostic(code, message, label, notes))
 
     def read(self, get_event: Callable[[], Any]) -> Any:  # noqa: PLR0915 - one loop; a call per event would be felt
         """Build data from events.
@@ -240,7 +240,7 @@ class _Reader:
         span = self.span(event)
         tag = span.text.split(maxsplit=1)[0] if span.text.startswith("!") else event.tag
         marked = Span(self.document, span.start, span.start + len(tag))
-        self.report.diagnostics.append(
+        self.report.add(
             marked.diagnostic("AIFW006", f"the tag `{tag}` is not allowed: a spec holds plain data", "remove the tag")
         )
 
@@ -324,7 +324,7 @@ def decode(name: str, raw: bytes, report: Report) -> Document | None:
     for mark, encoding in ((b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16")):
         if raw.startswith(mark):
             start = Span(Document(name, ""), 0, 1)
-            report.diagnostics.append(
+            report.add(
                 start.diagnostic("AIFW002", f"this file is {encoding}; a spec must be UTF-8", "save it as UTF-8")
             )
             return None
@@ -334,7 +334,7 @@ def decode(name: str, raw: bytes, report: Report) -> Document | None:
     except UnicodeDecodeError as error:
         before = raw[: error.start].decode("utf-8")
         shown = Document(name, before + raw[error.start :].decode("utf-8", "replace"))
-        report.diagnostics.append(
+        report.add(
             Span(shown, len(before), len(before) + 1).diagnostic(
                 "AIFW002", f"byte 0x{raw[error.start]:02x} is not UTF-8 here", "save the file as UTF-8"
             )

@@ -241,7 +241,7 @@ class Resolver:
     def _complain(self, at: Path, code: str, message: str, label: str, notes: Sequence[str] = ()) -> None:
         if not self.report.covers(at):
             came = origins(self.source, at, self.data)
-            self.report.diagnostics.append(self.source.at_value(at).diagnostic(code, message, label, [*came, *notes]))
+            self.report.add(self.source.at_value(at).diagnostic(code, message, label, [*came, *notes]))
 
 
 def _values(settings: Any, names: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
@@ -318,11 +318,18 @@ def report_cycles(references: Mapping[str, Sequence[Reference]], resolver: Resol
                 names = [each for each, _ in way]
                 circle = [*names[names.index(reference.address) :], reference.address]
                 at = resolver.place_of(address, reference.field)
-                resolver.report.diagnostics.append(
+                resolver.report.add(
                     resolver.source.at_value(at).diagnostic(
                         "AIFW034",
-                        "resources need each other in a circle: " + " → ".join(circle),
+                        "resources need each other in a circle: " + " → ".join(_shorten(circle)),
                         "this closes the circle" if len(circle) > 2 else "this refers to itself",
                         ("to use what an earlier run made, refer to an alias (`@name`)",),
                     )
                 )
+
+
+def _shorten(circle: Sequence[str]) -> list[str]:
+    """All of a circle that a person could follow; of a longer one its ends."""
+    if len(circle) <= 50:
+        return list(circle)
+    return [*circle[:20], f"({len(circle) - 40:,} more)", *circle[-20:]]

@@ -59,6 +59,7 @@ class Node:
         mapping: True for a mapping.
         block: True for a mapping or list without brackets.
         repeats: What an alias (`*name`) stands for.
+        index: Key and value by key; made by the first `step`.
     """
 
     start: int
@@ -68,6 +69,7 @@ class Node:
     mapping: bool = False
     block: bool = False
     repeats: Node | None = None
+    index: dict[str | None, tuple[Node, Node]] | None = None
 
     def step(self, part: str | int) -> tuple[Node | None, Node] | None:
         """The key, if it is a mapping, and the value that one part of a path leads to."""
@@ -77,9 +79,12 @@ class Node:
             return None if found is None else (None, Node(self.start, self.end, repeats=found[1]))
         children = self.children or []
         if self.mapping:
-            # The first of two equal keys is the one that counts; the second was reported.
-            pairs = zip(children[::2], children[1::2], strict=False)
-            return next(((key, value) for key, value in pairs if (key.repeats or key).text == part), None)
+            if self.index is None:
+                self.index = {}
+                for key, value in zip(children[::2], children[1::2], strict=False):
+                    # The first of two equal keys is the one that counts; the second was reported.
+                    self.index.setdefault(key.scalar, (key, value))
+            return self.index.get(part) if isinstance(part, str) else None
         if isinstance(part, int) and part < len(children):
             return None, children[part]
         return None

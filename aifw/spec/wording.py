@@ -335,6 +335,9 @@ def closest(name: str, known: Sequence[str]) -> str | None:
     """The known name that was probably meant, or None."""
     from difflib import get_close_matches
 
+    if len(known) > 500:
+        # Comparing with each of thousands of names takes longer than everything else together.
+        known = [each for each in known if abs(len(each) - len(name)) <= 1 and each[:1] == name[:1]][:500]
     folded = {each.lower().replace("-", "_"): each for each in reversed(known)}
     close = get_close_matches(name.lower().replace("-", "_"), folded, n=1, cutoff=0.65)
     return folded[close[0]] if close else None
