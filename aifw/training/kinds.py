@@ -61,7 +61,7 @@ class DpoSettings(Settings):
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How strongly the model is held to the reference; for `ipo` the regularisation parameter."""
     loss: Literal[
-        "sigmoid", "hinge", "ipo", "robust", "exo_pair", "nca_pair", "sppo_hard", "apo_zero", "apo_down", "discopop"
+        "sigmoid", "hinge", "ipo", "robust", "exo_pair", "nca_pair", "sppo_hard", "apo_zero", "apo_down"
     ] = "sigmoid"
     """Loss, by TRL's names. `sigmoid` is DPO as published."""
     label_smoothing: Annotated[Share, Field(ge=0, lt=0.5)] = 0.0

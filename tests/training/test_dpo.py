@@ -1,0 +1,291 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+
+from aifw.errors import CheckpointInvalid, InputInvalid, JobError, JobStopped
+from aifw.hardware.machine import Cpu, Machine, Memory
+from aifw.job import Control, Input, Job, latest_checkpoint
+from aifw.kind import History, InputFacts, Past
+from aifw.models.chat import EncodedPair
+from aifw.models.load import load, quiet
+from aifw.models.pairs import Encoded
+from aifw.models.tiny import write_tiny_model
+from aifw.training import dpo
+from aifw.training.kinds import Dpo, DpoSettings
+
+HERE = Machine("here", Cpu("any", 2), Memory(8 * 1024**3, 8 * 1024**3))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Input]:
+    root = tmp_path_factory.mktemp("inputs")
+    generator = random.Random(1)
+    rows = []
+    for number in range(18):
+        words = ["".join(generator.choices("abcdefgh", k=4)) for _ in range(8)]
+        rows.append(
+            {
+                "id": f"p{number:02}",
+                "group": f"g{number}",
+                "prompt": [{"role": "user", "content": " ".join(words[:2])}],
+                "chosen": " ".join(words[2:5]),
+                "rejected": " ".join(words[4:8]),
+            }
+        )
+    (root / "pairs").mkdir()
+    (root / "pairs/pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"model": write_tiny_model(root / "model"), "data": Input("pairs", root / "pairs")}
+
+
+def _job(tmp_path: Path, name: str, inputs: dict[str, Input], **changes: Any) -> Job[DpoSettings]:
+    asked = changes.pop("asked", Control())
+    report = changes.pop("report", lambda name, data: None)
+    resume, memory = changes.pop("resume", None), changes.pop("memory", None)
+    settings = {"model": "m", "data": "d", "effective_batch": 4, "learning_rate": 1e-2, "lora": {"r": 4}} | changes
+    return Job(
+        DpoSettings.model_validate(settings),
+        out=tmp_path / name / "out",
+        inputs=inputs,
+        seed=7,
+        outputs=("model", "adapter"),
+        checkpoints=tmp_path / name / "checkpoints",
+        cache_root=tmp_path / "cache",
+        asked=asked,
+        report=report,
+        resume=resume,
+        memory=memory,
+    )
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+class _Asking:
+    """Asks for something once a step is done, and remembers what was reported."""
+
+    def __init__(self, step: int, **asked: bool) -> None:
+        self.control, self.step, self.asked = Control(), step, asked
+        self.notes: list[str] = []
+        self.steps: list[int] = []
+
+    def __call__(self, name: str, data: Mapping[str, Any]) -> None:
+        if name == "note":
+            self.notes.append(data["text"])
+        if name == "progress" and data["unit"] == "step":
+            self.steps.append(data["done"])
+            if data["done"] == self.step:
+                vars(self.control).update(self.asked)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+@pytest.mark.parametrize("step", [1, 4])
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    tmp_path: Path, inputs: dict[str, Input], dropout: float, step: int
+) -> None:
+    changes = {"epochs": 2, "micro_batch": 2, "lora": {"r": 4, "dropout": dropout}}
+    whole = _job(tmp_path, "whole", inputs, **changes)
+    dpo.train(whole)
+    asking = _Asking(step, stop=True)
+    with pytest.raises(JobStopped, match=f"step {step} of 9 is saved"):
+        dpo.train(_job(tmp_path, "half", inputs, asked=asking.control, report=asking, **changes))
+    rest = _job(tmp_path, "rest", inputs, resume=latest_checkpoint(tmp_path / "half/checkpoints"), **changes)
+    dpo.train(rest)
+    assert _digests(rest.out) == _digests(whole.out)
+    assert rest.facts == whole.facts
+    assert all(path.suffix in {".json", ".safetensors"} for path in (tmp_path / "half/checkpoints/").rglob("*.*"))
+
+
+def test_training_prefers_what_it_was_taught(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    job = _job(tmp_path, "a", inputs, epochs=6)
+    dpo.train(job)
+    curve = json.loads((job.out / "adapter/metrics.json").read_text())["curve"]
+    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert curve[-1]["loss"] < 0.6
+    assert curve[-1]["margin"] > 0
+    assert [row["step"] for row in curve] == list(range(1, 28))
+    assert job.facts["adapter"]["pairs"] == 18
+    assert job.facts["model"]["layers"] == 2
+    assert job.facts["model"]["provenance"] == "a random Llama with seed 0, DPO on 18 pairs"
+
+
+def test_merged_weights_compute_what_the_adapter_does(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    job = _job(tmp_path, "a", inputs)
+    dpo.train(job)
+    base, merged = load(inputs["model"].path), load(job.out / "model")
+    ids = torch.randint(3, 200, (2, 20), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), quiet():
+        before = base.module(ids).logits
+        beside = PeftModel.from_pretrained(base.module, job.out / "adapter").eval()(ids).logits
+        after = merged.module(ids).logits
+    assert torch.allclose(after, beside, atol=1e-4)
+    assert not torch.allclose(after, before, atol=1e-2)
+    assert "model" not in json.loads((job.out / "adapter/adapter_config.json").read_text())["target_modules"]
+    for name in ("config.json", "tokenizer.json", "generation_config.json"):
+        assert (job.out / "model" / name).read_bytes() == (inputs["model"].path / name).read_bytes()
+
+
+def test_the_loss_is_the_published_one(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    """After one step: -log sigmoid(beta * (margin under the model - margin under the reference)), from the merged weights."""
+    from aifw.models.pairs import encode, read_pairs
+    from aifw.models.score import score_pairs
+
+    first = _job(tmp_path, "one", inputs, max_pairs=4, warmup=0, schedule="constant", beta=0.5)
+    dpo.train(first)
+    second = _job(tmp_path, "two", inputs, max_pairs=4, warmup=0, schedule="constant", beta=0.5, epochs=2)
+    dpo.train(second)
+    reference, trained = load(inputs["model"].path), load(first.out / "model")
+    names = {pair.id for pair in dpo.choose(read_pairs(inputs["data"].path), 4)}
+    pairs = [pair for pair in read_pairs(inputs["data"].path) if pair.id in names]
+    tokens = encode(pairs, reference.tokenizer, max_prompt=99, max_answer=99, context=256, keep_equal=False).tokens
+    losses = [
+        math.log1p(math.exp(-0.5 * (ours.margin - theirs.margin)))
+        for ours, theirs in zip(score_pairs(trained, tokens), score_pairs(reference, tokens), strict=True)
+    ]
+    curve = json.loads((second.out / "adapter/metrics.json").read_text())["curve"]
+    assert curve[1]["loss"] == pytest.approx(sum(losses) / 4, rel=1e-3)
+
+
+def test_shrinking_keeps_the_effective_batch(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    whole = _job(tmp_path, "whole", inputs, micro_batch=4, epochs=2)
+    dpo.train(whole)
+    asking = _Asking(3, shrink=True)
+    small = _job(tmp_path, "small", inputs, micro_batch=4, epochs=2, asked=asking.control, report=asking)
+    dpo.train(small)
+    assert asking.notes == ["micro-batch halved to 2 at step 3"]
+    assert asking.steps == list(range(1, 10))
+    assert small.facts["adapter"]["micro_batch_changes"] == [(3, 2)]
+    ours, theirs = (load_file(job.out / "adapter/adapter_model.safetensors") for job in (small, whole))
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
+
+
+def test_a_checkpoint_on_request_changes_nothing(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    whole = _job(tmp_path, "whole", inputs)
+    dpo.train(whole)
+    asking = _Asking(2, checkpoint=True)
+    other = _job(tmp_path, "other", inputs, asked=asking.control, report=asking)
+    dpo.train(other)
+    assert [path.name for path in (tmp_path / "other/checkpoints").iterdir()] == ["step-000000002"]
+    assert _digests(other.out) == _digests(whole.out)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    asking = _Asking(1, stop=True)
+    with pytest.raises(JobStopped):
+        dpo.train(_job(tmp_path, "a", inputs, asked=asking.control, report=asking))
+    found = latest_checkpoint(tmp_path / "a/checkpoints")
+    assert found is not None
+    with pytest.raises(CheckpointInvalid, match="belongs to another run"):
+        dpo.train(_job(tmp_path, "b", inputs, beta=0.2, resume=found))
+    save_file({"random": torch.zeros(1)}, found / "tensors.safetensors")
+    with pytest.raises(CheckpointInvalid, match="does not fit"):
+        dpo.train(_job(tmp_path, "c", inputs, resume=found))
+    (found / "state.json").write_text("{")
+    with pytest.raises(CheckpointInvalid, match="cannot be read"):
+        dpo.train(_job(tmp_path, "d", inputs, resume=found))
+
+
+def test_no_usable_pair_is_said(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none/pairs.jsonl").touch()
+    with pytest.raises(InputInvalid, match="none of the 0 pairs of nothing"):
+        dpo.train(_job(tmp_path, "a", inputs | {"data": Input("nothing", tmp_path / "none")}))
+
+
+def test_a_target_that_fits_no_layer(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    with pytest.raises(InputInvalid, match=r"`lora\.target_modules` fits no layer"):
+        dpo.train(_job(tmp_path, "a", inputs, lora={"target_modules": ["flux_capacitor"]}))
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    broken = write_tiny_model(tmp_path / "broken")
+    weights = load_file(broken.path / "model.safetensors")
+    weights["model.norm.weight"][:] = 1e38
+    save_file(weights, broken.path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(JobError, match="the loss is nan at step 1 of 5"):
+        dpo.train(_job(tmp_path, "a", inputs | {"model": broken}))
+    assert not (tmp_path / "a/checkpoints").exists()
+
+
+@pytest.mark.parametrize("loss", DpoSettings.model_fields["loss"].annotation.__args__)  # type: ignore[union-attr]
+def test_every_loss_falls(tmp_path: Path, inputs: dict[str, Input], loss: str) -> None:
+    job = _job(tmp_path, loss, inputs, loss=loss, label_smoothing=0.1, epochs=4, effective_batch=6)
+    dpo.train(job)
+    curve = json.loads((job.out / "adapter/metrics.json").read_text())["curve"]
+    assert sum(row["margin"] for row in curve[-3:]) > sum(row["margin"] for row in curve[:3])
+
+
+def _encoded(lengths: list[int]) -> Encoded:
+    return Encoded(tokens=[EncodedPair((1,) * size, (1,), (2,)) for size in lengths])
+
+
+def test_every_pair_is_used_once_an_epoch() -> None:
+    order = dpo.lay_out(_encoded(list(range(1, 13))), epochs=3, batch=4, seed=1)
+    assert len(order) == 36
+    for epoch in range(3):
+        assert sorted(order[12 * epoch : 12 * (epoch + 1)]) == list(range(12))
+    assert order[:12] != order[12:24]
+    assert all(order[k : k + 4] == sorted(order[k : k + 4]) for k in range(0, 36, 4))
+    assert order != dpo.lay_out(_encoded(list(range(1, 13))), epochs=3, batch=4, seed=2)
+
+
+def test_the_last_batch_is_filled_up() -> None:
+    order = dpo.lay_out(_encoded([1] * 5), epochs=1, batch=4, seed=1)
+    assert len(order) == 8
+    assert set(order) == set(range(5))
+    assert len(dpo.lay_out(_encoded([1]), epochs=1, batch=4, seed=1)) == 4
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_learning_rate_rises_then_falls(schedule: str) -> None:
+    factors = [dpo.learning_rate_factor(step, 40, 0.1, schedule) for step in range(40)]
+    assert factors[:4] == sorted(factors[:4])
+    assert max(factors) == 1
+    assert factors[4:] == sorted(factors[4:], reverse=True)
+    assert min(factors) > 0
+
+
+@pytest.mark.parametrize(("memory", "micro"), [(None, 2), (100 * 1024**3, 2), (1024**2, 1)])
+def test_micro_batch_fits_the_memory(tmp_path: Path, inputs: dict[str, Input], memory: int | None, micro: int) -> None:
+    job = _job(tmp_path, "a", inputs, memory=memory)
+    assert dpo._micro_batch(job, _encoded([10, 20])) == micro
+
+
+def test_micro_batch_divides(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    asking = _Asking(0)
+    job = _job(tmp_path, "a", inputs, micro_batch=5, effective_batch=12, report=asking)
+    assert dpo._micro_batch(job, _encoded([10])) == 4
+    assert asking.notes == ["micro-batch 4 instead of 5, so that it divides 12"]
+
+
+def test_forecast_grows_with_the_work_and_learns() -> None:
+    kind, settings = Dpo(), DpoSettings.model_validate({"model": "m", "data": "d"})
+    model = {"parameters": 134_515_008, "layers": 30, "hidden": 576, "intermediate": 1536, "vocabulary": 49152}
+    data = {"rows": 240, "chars_prompt": 90.0, "chars_chosen": 180.0, "chars_rejected": 180.0}
+    known = {"model": InputFacts("m", model, True), "data": InputFacts("d", data, True)}
+    first = kind.forecast(settings, known, HERE, History())
+    assert first.memory.low < first.memory.mid < first.memory.high < 4 * 1024**3
+    twice = kind.forecast(settings.model_copy(update={"epochs": 2}), known, HERE, History())
+    assert twice.work == pytest.approx(2 * first.work)
+    assert twice.memory == first.memory
+    learned = kind.forecast(settings, known, HERE, History((Past(2e9, 100, first.work),)))
+    assert learned.seconds.mid == pytest.approx(100)
+    assert learned.seconds.high < first.seconds.high
+    blind = kind.forecast(settings, {}, HERE, History())
+    assert "assumed" in blind.basis
+    assert blind.memory.high / blind.memory.mid > first.memory.high / first.memory.mid
