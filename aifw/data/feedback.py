@@ -12,10 +12,10 @@ from typing import Any
 from aifw.data.database import Sorter, snapshot
 from aifw.data.events import BrokenRow, Event, check, encode, listed, parse_line
 from aifw.data.kinds import FeedbackSettings
+from aifw.data.observation import ANSWERS
 from aifw.errors import InputInvalid
 from aifw.job import Job
 
-_ANSWERS = ("answer", "answer_a", "answer_b", "corrected")
 _REPORT_EVERY = 2_000
 _LONGEST_LINE = 8 * 1024**2
 
@@ -83,7 +83,7 @@ class _Census:
         self._kinds[event["kind"]] += 1
         self._bytes += size
         self._prompt += len(event["prompt"]) + sum(len(turn["content"]) for turn in event.get("turns", ()))
-        for column in _ANSWERS:
+        for column in ANSWERS:
             if column in event:
                 self._answers += 1
                 self._answer += len(event[column])

@@ -133,7 +133,9 @@ class Feedback(ArtifactKind[FeedbackSettings]):
         observed = inputs["observation"].facts if "observation" in inputs else {}
         known = "rows" in observed
         rows = float(observed.get("rows", _UNKNOWN_ROWS))
-        facts = {"rows": rows, "bytes": float(observed.get("bytes", rows * 600))}
+        facts = {"rows": rows, "bytes": float(observed.get("bytes", rows * 600))} | {
+            name: observed[name] for name in ("kinds", "chars_prompt", "chars_answer") if name in observed
+        }
         return Forecast(
             memory=Estimate.around(_WORKER_BYTES, 0.25),
             seconds=_seconds(rows, history, _SECONDS_PER_EVENT),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from aifw.errors import InputInvalid
 from aifw.kind import Observation
 
 CONTENT_ROWS = 5_000
 """Up to this many rows the content of a table is part of its fingerprint, so that a row changed in place is seen."""
+
+ANSWERS = ("answer", "answer_a", "answer_b", "corrected")
+"""Columns that hold an answer."""
 
 _BLOCK = 1 << 20
 
@@ -63,9 +68,9 @@ def look_at_table(path: Path, table: str) -> Observation:
             except sqlite3.OperationalError:
                 highest = None  # a view or a table WITHOUT ROWID
             digest.update(repr((schema[0], highest, rows)).encode())
+            content: dict[str, Any] = {}
             if rows <= CONTENT_ROWS:
-                for row in connection.execute(f'SELECT * FROM "{table}" ORDER BY 1'):  # noqa: S608
-                    digest.update(repr(row).encode())
+                content = _content(connection.execute(f'SELECT * FROM "{table}" ORDER BY 1'), digest)  # noqa: S608
             size = (
                 connection.execute("PRAGMA page_count").fetchone()[0]
                 * (connection.execute("PRAGMA page_size").fetchone()[0])
@@ -74,7 +79,28 @@ def look_at_table(path: Path, table: str) -> Observation:
         raise InputInvalid(
             f"{path} cannot be read as a SQLite database: {error}", hint="is it a SQLite file, and not locked?"
         ) from error
-    return Observation(digest.hexdigest(), _events(rows), {"rows": rows, "bytes": min(size, max(1, rows) * 100_000)})
+    return Observation(digest.hexdigest(), _events(rows), {"rows": rows, "bytes": size} | content)
+
+
+def _content(cursor: sqlite3.Cursor, digest: hashlib._Hash) -> dict[str, Any]:
+    """Add every row to the digest; the facts a forecast can use: rows by kind and mean lengths in characters."""
+    names = [column[0] for column in cursor.description]
+    kinds: Counter[str] = Counter()
+    answers: list[int] = []
+    prompts: list[int] = []
+    for values in cursor:
+        digest.update(repr(values).encode())
+        row = {name: value for name, value in zip(names, values, strict=True) if isinstance(value, str)}
+        kinds[row.get("kind", "")] += 1
+        prompts.append(len(row.get("turns", "")) + len(row.get("prompt", "")))
+        answers += [len(row[name]) for name in ANSWERS if name in row]
+    if not answers:
+        return {}
+    return {
+        "kinds": dict(sorted(kinds.items())),
+        "chars_prompt": round(sum(prompts) / len(prompts), 1),
+        "chars_answer": round(sum(answers) / len(answers), 1),
+    }
 
 
 def look_at_lines(path: Path, digest_of: Callable[[Path], str]) -> Observation:

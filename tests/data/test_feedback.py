@@ -10,8 +10,9 @@ from aifw.data.events import check
 from aifw.data.feedback import freeze
 from aifw.data.kinds import Feedback, FeedbackSettings
 from aifw.errors import InputInvalid
+from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.job import Job
-from aifw.kind import Workspace
+from aifw.kind import History, InputFacts, Workspace
 
 
 def row(number, **changed):
@@ -201,6 +202,20 @@ def test_an_observation_changes_with_the_rows_and_not_with_a_look(tmp_path):
         connection.execute("UPDATE feedback SET prompt = 'other' WHERE id = 'e00001'")
         connection.commit()
     assert observe(tmp_path, "sqlite:///f.db").fingerprint != second.fingerprint
+
+
+def test_a_forecast_knows_kinds_and_lengths_before_the_job_ran(tmp_path):
+    add(tmp_path / "f.db", [check(row(number, prompt="Why?" * 10)) for number in range(10)])
+    seen = observe(tmp_path, "sqlite:///f.db")
+    expected = Feedback().forecast(
+        FeedbackSettings(source="sqlite:///f.db"),
+        {"observation": InputFacts("datasets.feedback", seen.facts, certain=True)},
+        Machine("m", Cpu("unknown", 2), Memory(2**33, 2**33)),
+        History(),
+    )
+    job, _ = run(tmp_path, "sqlite:///f.db")
+    for name in ("rows", "kinds", "chars_prompt", "chars_answer"):
+        assert expected.facts["events"][name] == job.facts["events"][name]
 
 
 def test_a_large_table_is_observed_by_schema_highest_row_and_count(tmp_path, monkeypatch):
