@@ -16,7 +16,7 @@ from aifw.settings import Ref, Settings, Share
 
 SQLITE = "sqlite:///"
 
-_WORKER_BYTES = 70 * 1024**2
+_WORKER_BYTES = 55 * 1024**2
 _SECONDS_TO_START = 0.8
 _SECONDS_PER_EVENT = 1.2e-4
 _SECONDS_PER_PAIR_SOURCE = 2.5e-3
