@@ -7,6 +7,8 @@ import sys
 
 import click
 
+_USUAL_WIDTH = 80
+
 
 def is_terminal() -> bool:
     """Whether standard output is a terminal that can move its cursor."""
@@ -17,10 +19,13 @@ def width() -> int | None:
     """Columns of the terminal; None in a pipe, where lines are never cut or wrapped."""
     if not sys.stdout.isatty():
         return None
+    said = os.environ.get("COLUMNS", "")
+    if said.isdigit() and int(said) > 0:
+        return int(said)
     try:
-        return max(20, os.get_terminal_size(sys.stdout.fileno()).columns)
+        return os.get_terminal_size(sys.stdout.fileno()).columns or _USUAL_WIDTH
     except OSError:
-        return 80
+        return _USUAL_WIDTH
 
 
 def show(text: str, *, newline: bool = True) -> None:

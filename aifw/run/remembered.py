@@ -78,6 +78,10 @@ class Remembered:
         state = _state(self._base, spec.name)
         if named is None or watched is None or state is None or state["serial"] != plan.serial:
             return
+        # An artifact that is reused but that no address stands for yet is looked after by nobody.
+        bound = dict(store.rows("select address, artifact from binding"))
+        if any(bound.get(step.address) != (step.artifact or "") for step in plan.steps):
+            return
         from dataclasses import asdict
 
         content = {
