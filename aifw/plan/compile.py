@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from aifw.errors import MemoryRefused, UsageError
+from aifw.errors import MemoryRefused, Refused, UsageError
 from aifw.kind import Forecast, History, InputFacts, Standing
 from aifw.plan.graph import edges, order, upstream
 from aifw.plan.identity import combine, differences, own_identity
@@ -47,6 +47,7 @@ def compile(  # noqa: A001 - the word of the design
     Raises:
         UsageError: A target or replaced address is not in the spec.
         MemoryRefused: A job needs more memory than the budget.
+        Refused: The machine has none of the devices the spec allows.
     """
     for address in (*targets, *replaced):
         if address not in spec.resources:
@@ -96,6 +97,19 @@ def _standing_aliases(spec: Spec, snapshot: Snapshot) -> frozenset[str]:
     )
 
 
+def _device(spec: Spec, snapshot: Snapshot) -> str:
+    """The first device that the spec allows and the machine can compute on."""
+    allowed = spec.hardware.devices
+    usable = [each for each in snapshot.machine.devices if allowed == "auto" or each in allowed]
+    if not usable:
+        here = ", ".join(snapshot.machine.devices)
+        raise Refused(
+            f"none of the devices the spec allows can compute here: {', '.join(allowed)}",
+            hint=f"here: {here}. Add one to `hardware.devices`, or say `auto`",
+        )
+    return usable[0] if allowed == "auto" else next(each for each in allowed if each in usable)
+
+
 class _Planner:
     """Plans one resource after another, each after what it waits for."""
 
@@ -107,7 +121,7 @@ class _Planner:
         self.forecasts: dict[str, Forecast] = {}
         self.makers: dict[str, str] = {}
         self.alias_digests = {name: pointer.digest for name, pointer in snapshot.aliases.items()}
-        self.device = snapshot.machine.devices[0]
+        self.device = _device(spec, snapshot)
         self.threads = total_threads(spec, snapshot)
 
     def add(self, resource: Resource, after: tuple[str, ...]) -> None:
