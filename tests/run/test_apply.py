@@ -396,7 +396,7 @@ def test_a_full_disk_is_an_error_and_the_state_survives(stack: Any, spare: int) 
         assert text_of(stack, "stages.b") == "x" * 300_000
     finally:
         stack.wait_for_workers()
-        subprocess.run(["umount", str(stack.state)], check=True)
+        subprocess.run(["umount", "-l", str(stack.state)], check=True)
 
 
 def test_saved_plan_is_refused_once_the_state_moved(stack: Any) -> None:
