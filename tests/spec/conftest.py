@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from aifw import kind
+
+# Test modules are imported by path, so what they share has to be found some other way.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from toys import KINDS
 
 
 @pytest.fixture(autouse=True)
 def no_kinds_of_other_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kind, "_plugins", dict)
+
+
+@pytest.fixture
+def toy_farm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces all kinds by those of `toys.py`."""
+    monkeypatch.setattr(kind, "find", KINDS.get)
+    monkeypatch.setattr(kind, "all_kinds", lambda: list(KINDS.values()))
