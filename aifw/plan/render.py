@@ -188,8 +188,11 @@ def _last_lines(plan: Plan, width: int | None, style: Style) -> Iterable[str]:
         if width is None or columns(" · ".join(facts)) <= width:
             yield " · ".join(facts)
         else:
-            yield from facts
-    yield f"Nothing to do: {tally(plan)}." if plan.empty else f"{tally(plan)[:1].upper()}{tally(plan)[1:]}."
+            for fact in facts:
+                yield from wrapped(fact, width)
+    counted = tally(plan)
+    text = f"Nothing to do: {counted}." if plan.empty else f"{counted[:1].upper()}{counted[1:]}."
+    yield from [text] if width is None else wrapped(text, width)
 
 
 def _duration(plan: Plan) -> str:
