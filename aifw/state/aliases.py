@@ -92,7 +92,7 @@ def rollback(store: Store, name: str) -> tuple[Pointer, Pointer]:
         What it pointed to, and what it points to now.
 
     Raises:
-        UsageError: There is no such alias, or nothing to go back to.
+        UsageError: There is no such alias, nothing to go back to, or it was collected.
     """
     with store.transaction() as connection:
         current = _pointer(connection, "select artifact, output, digest, label from alias where name = ?", name)
@@ -106,10 +106,16 @@ def rollback(store: Store, name: str) -> tuple[Pointer, Pointer]:
             raise UsageError(
                 f"{name} has pointed to nothing else before {current.label}", hint=f"`aifw show {name}` lists its moves"
             )
+        if not store.artifacts.path(former.artifact).is_dir():
+            raise UsageError(
+                f"{former.label}, which {name} pointed to before {current.label}, is no longer in the store",
+                hint="apply the spec it was made from again; then promote it",
+            )
         connection.execute(
             "replace into quarantine values (?, ?, ?)", (current.digest, f"rolled back from {name}", now())
         )
-        assert _move(connection, name, current.digest, former, "rollback", None, None)
+        moved = _move(connection, name, current.digest, former, "rollback", None, None)
+        assert moved
     return current, former
 
 
@@ -151,11 +157,15 @@ def release(store: Store, digest_prefix: str) -> list[str]:
     """
     with store.transaction() as connection:
         rows = [row[0] for row in connection.execute("select digest from quarantine")]
-        labels = dict(connection.execute("select label, digest from alias_move"))
+        labels = {
+            label: digest
+            for label, digest in connection.execute("select label, digest from alias_move order by id")
+            if digest in rows
+        }
         wanted = labels.get(digest_prefix, digest_prefix.rpartition("@")[2])
-        found = rows if digest_prefix == "all" else [digest for digest in rows if digest.startswith(wanted)]
+        found = rows if digest_prefix == "all" else [digest for digest in rows if wanted and digest.startswith(wanted)]
         if not found:
-            shown = ", ".join(label for label, digest in labels.items() if digest in rows) or "nothing"
+            shown = ", ".join(labels) or "nothing"
             raise UsageError(f"nothing in quarantine matches `{digest_prefix}`", hint=f"in quarantine: {shown}")
         connection.executemany("delete from quarantine where digest = ?", [(digest,) for digest in found])
         changed(connection, None)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aifw.boundary import boundary
-from aifw.errors import ArtifactCorrupt, NoSpace
+from aifw.errors import ArtifactCorrupt, JobError, NoSpace
 from aifw.job import sync_directory, sync_tree
 from aifw.plan.identity import canonical
 from aifw.state.fingerprint import fingerprint
@@ -29,8 +29,16 @@ def build_manifest(
 
     Returns:
         Manifest: for every output the sha256 and size of each file, its facts, and a digest over both.
+
+    Raises:
+        JobError: There is a symbolic link, whose target could change.
     """
     described: dict[str, Any] = {}
+    for path in out.rglob("*"):
+        if path.is_symlink():
+            raise JobError(
+                f"the job left a symbolic link, {path.relative_to(out)}", hint="its kind has to write the file itself"
+            )
     for name in outputs:
         folder = out / name
         files = {
@@ -89,7 +97,13 @@ class ArtifactStore:
             sync_tree(out)
             final.parent.mkdir(parents=True, exist_ok=True)
             boundary("artifact.complete")
-            out.rename(final)
+            try:
+                out.rename(final)
+            except OSError:
+                # The store is shared: an engine of another spec may have kept the same at the same time.
+                if self.damage(digest):
+                    raise
+                return digest
             sync_directory(final.parent)
             sync_directory(self.root)
         boundary("artifact.renamed")
@@ -103,9 +117,10 @@ class ArtifactStore:
         """
         try:
             found: dict[str, Any] = json.loads((self.path(digest) / MANIFEST).read_bytes())
+            actual = manifest_digest(found)
         except (OSError, ValueError) as error:
             raise ArtifactCorrupt(f"artifact {digest[:12]} has no readable manifest") from error
-        if manifest_digest(found) != digest:
+        if actual != digest:
             raise ArtifactCorrupt(f"the manifest of artifact {digest[:12]} was altered")
         return found
 
@@ -135,7 +150,8 @@ class ArtifactStore:
         size = sum(path.stat().st_size for path in final.rglob("*") if path.is_file())
         trash = self.root / f"deleting-{digest[:16]}-{os.getpid()}"
         final.rename(trash)
-        shutil.rmtree(trash)
+        # Another engine may sweep at the same time.
+        shutil.rmtree(trash, ignore_errors=True)
         return size
 
     def digests(self) -> list[str]:

@@ -12,7 +12,7 @@ from aifw.state.store import Store, changed, now, put_binding
 
 
 def intend(store: Store, key: str, verb: str, address: str, kind: str, run: int, intent: Mapping[str, Any]) -> None:
-    """Write down what is about to be done. Intending the same again keeps the first intent."""
+    """Write down what is about to be done. Intending the same again is the same effect, with the settings of the last time."""
     with store.transaction() as connection:
         connection.execute(
             "insert into effect (key, verb, address, kind, run, state, intent, at) values (?, ?, ?, ?, ?, 'intended', ?, ?)"

@@ -6,8 +6,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from aifw.hardware.machine import Machine
 from aifw.kind import History, Observation, Past
 from aifw.plan.snapshot import UNRECORDED, ArtifactRecord, Binding, OutputRecord, Pointer, Snapshot
 from aifw.state.artifacts import ArtifactStore, digest_of
-from aifw.state.database import connect, transaction
+from aifw.state.database import connect, transaction, translated
 from aifw.state.layout import Layout
 
 _HISTORY_LENGTH = 20
@@ -45,6 +45,7 @@ class Store:
         self.connection = connection
         self.layout = layout
         self.artifacts = ArtifactStore(layout.artifacts)
+        self._looks: dict[str, tuple[int, int, int]] = {}
 
     @classmethod
     def open(cls, layout: Layout) -> Store:
@@ -68,8 +69,25 @@ class Store:
         return transaction(self.connection, self.layout.database)
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
-        return self.connection.execute(query, parameters).fetchall()
+        """All rows of a query.
+
+        Raises:
+            StateError: The file cannot be read.
+        """
+        try:
+            return self.connection.execute(query, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise translated(error, self.layout.database) from error
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Let several queries see one and the same state, whatever is written meanwhile."""
+        self.rows("begin")
+        try:
+            yield
+        finally:
+            if self.connection.in_transaction:
+                self.connection.execute("rollback")
 
     @property
     def serial(self) -> int:
@@ -79,7 +97,11 @@ class Store:
     # Reading for the planner
 
     def snapshot(self, machine: Machine, observations: Mapping[str, Observation], kinds: Iterable[str]) -> Snapshot:
-        """The state as the planner sees it."""
+        """The state as the planner sees it, as it was at one instant."""
+        with self.unchanging():
+            return self._snapshot(machine, observations, kinds)
+
+    def _snapshot(self, machine: Machine, observations: Mapping[str, Observation], kinds: Iterable[str]) -> Snapshot:
         bindings = {
             row[0]: Binding(*row)
             for row in self.rows("select address, kind, family, artifact, key, recipe, identity from binding")
@@ -104,13 +126,16 @@ class Store:
             serial=self.serial,
             observations=observations,
             bindings=bindings,
-            made=dict(self.connection.execute("select key, artifact from made").fetchall()),
+            made=self._texts("select key, artifact from made"),
             artifacts=records,
             aliases=aliases,
-            quarantined=dict(self.connection.execute("select digest, reason from quarantine").fetchall()),
+            quarantined=self._texts("select digest, reason from quarantine"),
             checkpoints=self._checkpoints(),
             history={kind: self.history(kind) for kind in kinds},
         )
+
+    def _texts(self, query: str) -> dict[str, str]:
+        return {row[0]: row[1] for row in self.rows(query)}
 
     def _add_unrecorded(self, bindings: dict[str, Binding]) -> None:
         """External things an interrupted run was about to create or change, so that nothing real is forgotten."""
@@ -157,19 +182,19 @@ class Store:
 
         def digest(path: Path) -> str:
             status = path.stat()
+            look = (status.st_size, status.st_mtime_ns, status.st_ino)
+            # From before the file is read: if it changes under our eyes, the next look differs.
+            self._looks[os.fspath(path)] = look
             seen = known.get(os.fspath(path))
-            if seen is not None and seen[:3] == (status.st_size, status.st_mtime_ns, status.st_ino):
+            if seen is not None and seen[:3] == look:
                 return str(seen[3])
             return digest_of(path)
 
         return digest
 
     def remember_observed(self, paths: Mapping[str, str]) -> None:
-        """Keep the digests of files that were looked at."""
-        rows = []
-        for name, digest in paths.items():
-            status = Path(name).stat()
-            rows.append((name, status.st_size, status.st_mtime_ns, status.st_ino, digest))
+        """Keep digests that `digest_of` found."""
+        rows = [(name, *self._looks[name], digest) for name, digest in paths.items() if name in self._looks]
         if rows:
             with self.transaction() as connection:
                 connection.executemany("replace into observed values (?, ?, ?, ?, ?)", rows)
