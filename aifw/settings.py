@@ -41,9 +41,7 @@ class Settings(BaseModel):
     for; pydantic would parse the source of every class at import, which takes a tenth of the time of a plan.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, defer_build=True, serialize_by_alias=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True, serialize_by_alias=True)
 
 
 class Ref(str, Generic[T]):
@@ -99,6 +97,10 @@ def _parser(parse: Any, accepts: tuple[type, ...]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
+_NUMBER = r"\+?[0-9]+(_[0-9]+)*(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+"""A quantity's number as `aifw.units` reads it, in a form that editors understand too; it cannot be negative."""
+
+
 def _dollars(value: str) -> int:
     return parse_money(value)
 
@@ -110,7 +112,7 @@ Size = Annotated[
         {
             "anyOf": [
                 {"type": "integer", "minimum": 0},
-                {"type": "string", "pattern": r"^\s*\+?[\d_.]+([eE][+-]?\d+)?\s*([kKmMgGtTpP][iI]?)?[bB]?\s*$"},
+                {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*([kKmMgGtTpP][iI]?)?[bB]\s*$|^\s*{_NUMBER}\s*$"},
             ]
         }
     ),
@@ -137,7 +139,7 @@ Duration = Annotated[
 Money = Annotated[
     int,
     _parser(_dollars, (int,)),
-    WithJsonSchema({"type": "string", "pattern": r"^\s*(\$\s*\+?[\d_.]+|\+?[\d_.]+\s*([uU][sS][dD])?)\s*$"}),
+    WithJsonSchema({"type": "string", "pattern": rf"^\s*(\$\s*{_NUMBER}|{_NUMBER}\s*([uU][sS][dD])?)\s*$"}),
 ]
 """Micro-dollars; written `$200` or `12.50 USD`."""
 
@@ -148,7 +150,7 @@ Share = Annotated[
         {
             "anyOf": [
                 {"type": "number", "minimum": 0},
-                {"type": "string", "pattern": r"^\s*\+?[\d_.]+([eE][+-]?\d+)?\s*%?\s*$"},
+                {"type": "string", "pattern": rf"^\s*{_NUMBER}\s*%?\s*$"},
             ]
         }
     ),

@@ -137,6 +137,11 @@ def test_specs_that_come_with_aifw(path: Path) -> None:
     load([path])
 
 
+QUANTITIES = st.lists(
+    st.sampled_from([*"0123456789.eE+_ kKMGTbBimshd$%", "GiB", "kB", "min", "USD", "1", "2.5", "10"]),
+    min_size=1,
+    max_size=4,
+).map("".join)
 NAMES = st.sampled_from(["a", "b", "rows", "name", "env", "file", "gap", "speed", "x y", "1"])
 VALUES = st.recursive(
     st.one_of(
@@ -144,6 +149,7 @@ VALUES = st.recursive(
         st.booleans(),
         st.integers(-3, 5),
         st.sampled_from([0.5, 1.0, 2.0, -1.5, 1e9]),
+        QUANTITIES,
         st.sampled_from(
             [
                 "",
