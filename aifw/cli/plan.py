@@ -109,7 +109,7 @@ def _plan(
             return plan, machine
     from contextlib import closing
 
-    from aifw.run.apply import make_plan
+    from aifw.run.planning import make_plan
     from aifw.state.store import Store
 
     spec, layout = open_spec(files, sets, state)

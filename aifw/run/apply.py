@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from aifw.boundary import boundary
-from aifw.errors import LockHeld, Refused, StateError
+from aifw.errors import Refused, StateError
 from aifw.executors.base import Executor
 from aifw.executors.local import LocalExecutor
 from aifw.plan import planfile
@@ -22,7 +22,7 @@ from aifw.run.events import Events, Listener
 from aifw.run.launch import Limits
 from aifw.run.observe import Observer, take_snapshot
 from aifw.run.outcome import Outcome
-from aifw.run.recover import needed, recover
+from aifw.run.recover import recover
 from aifw.spec.models import Spec
 from aifw.state.layout import Layout
 from aifw.state.lock import exclusive
@@ -48,26 +48,6 @@ class Request:
     saved: dict[str, Any] | None = None
     allow_delete: bool = False
     offline: bool = False
-
-
-def make_plan(spec: Spec, layout: Layout, targets: Collection[str] = (), replaced: Collection[str] = ()) -> Plan:
-    """Plan against the state as it is. If an engine died here and none runs now, what it left is brought in order first."""
-    store = Store.existing(layout)
-    if store is None:
-        return compile(spec, take_snapshot(spec, None), targets=targets, replaced=replaced)
-    with closing(store):
-        if needed(store):
-            _recover_if_free(store, layout)
-        return compile(spec, take_snapshot(spec, store), targets=targets, replaced=replaced)
-
-
-def _recover_if_free(store: Store, layout: Layout) -> None:
-    try:
-        with exclusive(layout.lock):
-            recover(store, LocalExecutor())
-    except LockHeld:
-        # An engine is at work: its plan is what is being done, and this one shows the state so far.
-        return
 
 
 def apply(

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aifw.executors.local import LocalExecutor
-from aifw.run.recover import needed, recover
+from aifw.run.planning import run_is_open
+from aifw.run.recover import recover
 from aifw.state.artifacts import ArtifactStore
 from aifw.state.layout import Layout
 from aifw.state.lock import exclusive
@@ -60,7 +61,7 @@ def collect(base: Path, *, keep: int, older_than: float, dry_run: bool) -> list[
     """
     with _states(base) as stores:
         for store in stores:
-            if needed(store):
+            if run_is_open(store):
                 recover(store, LocalExecutor())
         found = [*_artifacts(base, stores, keep), *_folders(base, stores, time.time() - older_than)]
         if not dry_run:

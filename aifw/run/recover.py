@@ -10,6 +10,7 @@ from aifw.boundary import boundary
 from aifw.executors.base import Executor
 from aifw.run.finish import keep_result
 from aifw.run.order import read_result
+from aifw.run.planning import run_is_open
 from aifw.state import jobs
 from aifw.state.artifacts import no_space_named
 from aifw.state.store import Store
@@ -25,16 +26,11 @@ class Recovered:
     lost: tuple[str, ...]
 
 
-def needed(store: Store) -> bool:
-    """Whether an engine died here, or is at work."""
-    return bool(store.rows("select 1 from run where state = 'running' limit 1"))
-
-
 def recover(store: Store, executor: Executor) -> Recovered:
     """Bring state and processes back to a point between two steps. Called with the lock held; safe to be interrupted itself."""
     kept: list[str] = []
     lost: list[str] = []
-    if not needed(store):
+    if not run_is_open(store):
         return Recovered((), ())
     boundary("recover.begun")
     with no_space_named("the state"):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _MOST_BYTES = 32 * 1024**2
-_MOST_ENTRIES = 2_000
+_MOST_ENTRIES = 50_000
 _SETTLED_SECONDS = 1.0
 """A file that changed a moment ago could change again within the clock's tick, so it is not relied on yet."""
 _CODE_FOLDERS = ("site-packages", "dist-packages")
@@ -75,15 +75,13 @@ class Remembered:
             return
         named = _names([*(text for text in self._texts if text is not None), *(each.encode() for each in self._sets)])
         watched = _watched(spec, store, plan)
-        state = _state(self._base, spec.name)
+        state = _state(self._base, spec.name, verify=False)
         if named is None or watched is None or state is None or state["serial"] != plan.serial:
             return
         # An artifact that is reused but that no address stands for yet is looked after by nobody.
         bound = dict(store.rows("select address, artifact from binding"))
         if any(bound.get(step.address) != (step.artifact or "") for step in plan.steps):
             return
-        from dataclasses import asdict
-
         content = {
             "format": _FORMAT,
             "machine": [machine.name, machine.memory.pool, machine.cpu.cores],
@@ -93,12 +91,12 @@ class Remembered:
             "paths": watched[0],
             "watched": watched[1],
             "state": state,
-            "plan": asdict(plan),
+            "plan": plan,
         }
         temporary = self._path.with_name(f".{self._path.name}-{os.getpid()}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+            temporary.write_text(json.dumps(content, default=_fields), encoding="utf-8")
             temporary.replace(self._path)
         except OSError:
             # A folder that cannot be written to costs the next plan some time, nothing else.
@@ -113,6 +111,11 @@ class Remembered:
         except ValueError:
             return None
         return found if isinstance(found, dict) and found.get("format") == _FORMAT else None
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    """A value type as its fields; an empty plan holds no other objects."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def _read(path: str) -> bytes | None:
@@ -237,8 +240,14 @@ def _code(spec: Spec) -> list[str]:
     return sorted({*(path for path in found if path is not None), *folders})
 
 
-def _state(base: Path, name: str) -> dict[str, Any] | None:
-    """What the planner sees of the state, in short; None if there is none, an engine runs or died, or bytes are not as they were."""
+def _state(base: Path, name: str, *, verify: bool = True) -> dict[str, Any] | None:
+    """What the planner sees of the state, in short; None if there is none, an engine runs or died, or bytes are not as they were.
+
+    Args:
+        base: The folder that holds states and artifacts.
+        name: Of the spec.
+        verify: Look at the files of artifacts. The planner has just done so when a plan is to be remembered.
+    """
     database = base / name / "state.db"
     if not database.exists():
         return None
@@ -259,7 +268,7 @@ def _state(base: Path, name: str) -> dict[str, Any] | None:
     if runs[2] or damaged or intended:
         return None
     root = os.fspath(base / "artifacts")
-    if any(fingerprint(f"{root}/{digest[:2]}/{digest[2:]}") != known for digest, known in bound):
+    if verify and any(fingerprint(f"{root}/{digest[:2]}/{digest[2:]}") != known for digest, known in bound):
         return None
     return {"version": version, "serial": int(serial), "runs": [runs[0], runs[1]]}
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from aifw.errors import AifwError
-from aifw.run.apply import Request, apply, make_plan
+from aifw.run.apply import Request, apply
+from aifw.run.planning import make_plan
 from aifw.spec.load import load
 from aifw.state.layout import Layout
 

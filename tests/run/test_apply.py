@@ -402,7 +402,8 @@ def test_a_full_disk_is_an_error_and_the_state_survives(stack: Any, spare: int) 
 def test_saved_plan_is_refused_once_the_state_moved(stack: Any) -> None:
     from aifw.errors import PlanStale
     from aifw.plan import planfile
-    from aifw.run.apply import Request, apply, make_plan
+    from aifw.run.apply import Request, apply
+    from aifw.run.planning import make_plan
     from aifw.spec.load import load
     from aifw.state.layout import Layout
 
