@@ -17,7 +17,8 @@ from aifw.settings import Ref, Settings, Share
 
 SCORED_TOKENS = 2048
 _SECONDS_TO_START = 15.0
-_CORE_SECONDS_PER_TOKEN_PARAMETER = 1.0e-10
+_CORE_SECONDS_PER_TOKEN_PARAMETER = 3e-11
+"""Forward passes in fp32; measured 2.2e-11 on a server core of 2019 with AVX2."""
 _UNKNOWN_ROWS = 500
 
 

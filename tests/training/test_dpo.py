@@ -22,7 +22,7 @@ from aifw.models.load import load, quiet
 from aifw.models.pairs import Encoded
 from aifw.models.tiny import write_tiny_model
 from aifw.training import dpo
-from aifw.training.kinds import Dpo, DpoSettings
+from aifw.training.kinds import Dpo, DpoSettings, micro_batch
 
 HERE = Machine("here", Cpu("any", 2), Memory(8 * 1024**3, 8 * 1024**3))
 
@@ -260,10 +260,25 @@ def test_learning_rate_rises_then_falls(schedule: str) -> None:
     assert min(factors) > 0
 
 
-@pytest.mark.parametrize(("memory", "micro"), [(None, 2), (100 * 1024**3, 2), (1024**2, 1)])
+@pytest.mark.parametrize(("memory", "micro"), [(None, 4), (100 * 1024**3, 4), (1024**2, 1)])
 def test_micro_batch_fits_the_memory(tmp_path: Path, inputs: dict[str, Input], memory: int | None, micro: int) -> None:
     job = _job(tmp_path, "a", inputs, memory=memory)
     assert dpo._micro_batch(job, _encoded([10, 20])) == micro
+
+
+@pytest.mark.parametrize(
+    ("wanted", "effective", "tokens", "device", "micro"),
+    [
+        ("auto", 16, 200, "cpu", 1),
+        ("auto", 16, 70, "cpu", 4),
+        ("auto", 16, 5000, "cpu", 1),
+        ("auto", 16, 200, "xpu:0", 16),
+        (3, 16, 200, "cpu", 2),
+        (99, 6, 200, "cpu", 6),
+    ],
+)
+def test_micro_batch_suits_the_device(wanted: Any, effective: int, tokens: float, device: str, micro: int) -> None:
+    assert micro_batch(wanted, effective, tokens, device) == micro
 
 
 def test_micro_batch_divides(tmp_path: Path, inputs: dict[str, Input]) -> None:
@@ -289,3 +304,14 @@ def test_forecast_grows_with_the_work_and_learns() -> None:
     blind = kind.forecast(settings, {}, HERE, History())
     assert "assumed" in blind.basis
     assert blind.memory.high / blind.memory.mid > first.memory.high / first.memory.mid
+
+
+def test_a_model_in_half_precision_stays_so(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    half = write_tiny_model(tmp_path / "half")
+    weights = {name: weight.bfloat16() for name, weight in load_file(half.path / "model.safetensors").items()}
+    save_file(weights, half.path / "model.safetensors", metadata={"format": "pt"})
+    job = _job(tmp_path, "a", inputs | {"model": half})
+    dpo.train(job)
+    merged = load_file(job.out / "model/model.safetensors")
+    assert {weight.dtype for weight in merged.values()} == {torch.bfloat16}
+    assert merged.keys() == weights.keys()
