@@ -48,10 +48,11 @@ class Activity:
         if event["event"] == "job.metric":
             self.metrics[str(event["name"])] = float(event["value"])
             return
-        self.done, self.total, self.unit = event["done"], event.get("total"), str(event.get("unit") or "step")
+        unit = str(event.get("unit") or "step")
+        if self.first is None or unit != self.unit or event["done"] < self.first[1]:
+            self.first = (at, float(event["done"]))
+        self.done, self.total, self.unit = event["done"], event.get("total"), unit
         self.metrics.update(event.get("metrics") or {})
-        if self.first is None or self.done < self.first[1]:
-            self.first = (at, float(self.done or 0))
         self.last = at
 
     @property
