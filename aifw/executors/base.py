@@ -22,11 +22,13 @@ class Capabilities:
         shares_files: The worker sees the same files as the engine, so that nothing has to be pushed or collected.
         adopts: A worker can be found again after the engine died.
         limits_memory: The executor itself ends a job that exceeds its memory.
+        isolates: A job has processes of its own: it can be ended at once with all it started, and its crash is its own.
     """
 
     shares_files: bool
     adopts: bool
     limits_memory: bool = False
+    isolates: bool = True
 
 
 @dataclass(slots=True)

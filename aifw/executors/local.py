@@ -65,6 +65,8 @@ class LocalExecutor(Executor):
 
     def _reap(self, pid: int) -> Ended:
         handle, process, descriptor = self._processes.pop(pid)
+        # What it started may live on. Until it is waited for, its id stands for its group and for nothing else.
+        _kill_group(pid)
         _, status, usage = os.wait4(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         process.returncode = code

@@ -41,6 +41,11 @@ def main(folder: Path) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: setattr(asked, "stop", True))
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    return perform(folder, asked)
+
+
+def perform(folder: Path, asked: Control) -> int:
+    """Do the job in `folder` within this process, obeying `asked`; returns the exit status."""
     begun = time.monotonic()
     with (folder / "events.jsonl").open("a", encoding="utf-8", buffering=1) as events:
         result = _attempt(folder, asked, _reporter(events.write))
