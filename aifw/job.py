@@ -115,6 +115,8 @@ class Job(Generic[S]):
         json.dumps(value, allow_nan=False)
         if output is None:
             output = self.outputs[0] if len(self.outputs) == 1 else ""
+        elif self.outputs:
+            assert output in self.outputs, f"the kind does not declare an output {output!r}"
         self.facts.setdefault(output, {})[name] = value
 
     def progress(self, done: float, total: float | None = None, unit: str = "step", **metrics: float) -> None:
@@ -164,7 +166,9 @@ class Job(Generic[S]):
         sync_directory(root)
         self.report("checkpoint", {"step": step})
         self.asked.checkpoint = False
-        for old in sorted(root.glob("step-*"))[:-keep]:
+        # A higher step is of an earlier attempt that this one does not go on from.
+        steps = sorted(root.glob("step-*"))
+        for old in [*steps[: steps.index(final) + 1][:-keep], *steps[steps.index(final) + 1 :]]:
             shutil.rmtree(old)
 
     def cache(self, key: str, make: Callable[[Path], None]) -> Path:

@@ -17,7 +17,7 @@ from aifw.plan.model import CERTAIN, Action, Plan, Step
 from aifw.spec.models import Spec
 
 pytestmark = pytest.mark.usefixtures("toy_kinds")
-thorough = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+thorough = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 BUDGET = 100 * MIB
 TEXTS = st.sampled_from(["", "a", "b", "cc", "dddd"])
