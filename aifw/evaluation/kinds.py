@@ -12,7 +12,7 @@ from aifw.data.kinds import PreferencePairs
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output, Standing
 from aifw.models.kinds import TextModel
-from aifw.models.size import GIB, INTERPRETER_BYTES, TEMPLATE_TOKENS, Shape, tokens_of
+from aifw.models.size import INTERPRETER_BYTES, TEMPLATE_TOKENS, Shape, tokens_of
 from aifw.settings import Ref, Settings, Share
 
 SCORED_TOKENS = 2048
@@ -93,7 +93,7 @@ class Evaluate(ArtifactKind[EvaluateSettings]):
         seconds = work * rate if rate else _SECONDS_TO_START + work * first_rate
         known = shape.certain and "rows" in data and "chars_prompt" in data
         batch = SCORED_TOKENS * (12 * shape.hidden + 4 * shape.intermediate) * 4 + 3 * 4 * 256 * shape.vocabulary
-        memory = INTERPRETER_BYTES + 1.1 * shape.weights() + batch + 0.1 * GIB
+        memory = INTERPRETER_BYTES + shape.weights() + batch
         runs = f"{len(history.past)} earlier runs" if rate else "a default speed of this processor"
         return Forecast(
             memory=Estimate(memory * 0.75, memory, memory * (1.25 if known else 2.0)),

@@ -16,9 +16,9 @@ from aifw.models.size import INTERPRETER_BYTES, Shape
 from aifw.models.source import SOURCE_PATTERN, PathSource, parameters_by_name, parse_source
 from aifw.settings import Settings, execution
 
-_SECONDS_TO_START = 8.0
-_SECONDS_PER_PARAMETER = 6e-8
-_BYTES_PER_PARAMETER = 9.0
+_SECONDS_TO_START = 10.0
+_SECONDS_PER_PARAMETER = 2e-7
+_BYTES_PER_PARAMETER = 6.0
 
 
 class TextModel(Output):

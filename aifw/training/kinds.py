@@ -16,8 +16,8 @@ from aifw.models.size import INTERPRETER_BYTES, TEMPLATE_TOKENS, Shape, tokens_o
 from aifw.settings import Duration, Ref, Settings, Share, execution
 
 _SECONDS_TO_START = 25.0
-_CORE_SECONDS_PER_TOKEN_PARAMETER = 1.8e-10
-"""Reference pass and training in fp32; measured 1.5e-10 on a server core of 2019 with AVX2."""
+_CORE_SECONDS_PER_TOKEN_PARAMETER = 1.6e-10
+"""Reference pass and training in fp32; measured 1.1e-10 to 1.5e-10 on a server core of 2019 with AVX2."""
 _UNKNOWN_ROWS = 1000
 
 
@@ -174,7 +174,8 @@ def training_bytes(shape: Shape, rank: int, pairs: int, lengths: tuple[float, fl
     """Peak bytes of a training process in fp32 on the processor.
 
     Interpreter, weights, adapter with gradient and two moments, what the backward pass needs of a micro-batch (its longest one,
-    a fifth above the mean) and one tile of logits. SmolLM2-135M at 2 pairs of 184 tokens: 2.77e9 here, 2.68e9 measured.
+    a fifth above the mean) and one tile of logits. SmolLM2-135M with pairs of about 190 tokens, one at a time: 1.93e9
+    measured; two at a time: 2.68e9.
     """
     tokens = 1.2 * pairs * sum(lengths)
     adapter = 4 * 4 * shape.lora(rank)
