@@ -12,7 +12,7 @@ import click
 from aifw.cli.colour import style
 from aifw.cli.options import spec_options
 from aifw.cli.project import as_typed, complete_address, full_address, open_spec, state_option
-from aifw.cli.terminal import is_terminal, show, width
+from aifw.cli.terminal import is_terminal, show, silence, width
 from aifw.errors import ExitStatus, Refused, UsageError
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def carry_out(spec: Spec, layout: Layout, request: Request, *, typed: str, yes: 
     finally:
         talk.stop()
     if outcome is None:
-        show("Nothing was done.")
+        talk.say("Nothing was done.")
         return ExitStatus.REFUSED
     if not as_json:
         _end(talk, outcome, narrator, layout, typed)
@@ -144,7 +144,7 @@ def _end(talk: Talk, outcome: Outcome, narrator: Narrator, layout: Layout, typed
     assert talk.plan is not None
     if outcome.results and not (talk.plan.empty and not narrator.finished):
         for line in ending(talk.plan, outcome, narrator, layout, typed, style):
-            show(line)
+            talk.say(line)
 
 
 class Talk:
@@ -168,7 +168,7 @@ class Talk:
         if not self._as_json:
             from aifw.plan.render import render
 
-            show(render(plan, width=width(), style=style, most_unchanged=0), newline=plan.changes != ())
+            self.say(render(plan, width=width(), style=style, most_unchanged=0), newline=plan.changes != ())
         reason = self.why_ask(plan)
         if reason and not self._yes and not self._asked(reason):
             return False
@@ -204,6 +204,13 @@ class Talk:
         """Take in an event of the run."""
         self._listener(event)
 
+    def say(self, text: str, *, newline: bool = True) -> None:
+        """Print. Work goes on when the reader of a pipe goes away."""
+        try:
+            show(text, newline=newline)
+        except BrokenPipeError:
+            silence()
+
     def stop(self) -> None:
         """Clear what is redrawn; lines stay."""
         if self._live is not None:
@@ -211,9 +218,9 @@ class Talk:
 
     def _print_lines(self, event: Mapping[str, Any]) -> None:
         for line in self._narrator.hear(event):
-            show(line)
+            self.say(line)
 
     def _print_json(self, event: Mapping[str, Any]) -> None:
         import json
 
-        show(json.dumps(event, ensure_ascii=False))
+        self.say(json.dumps(event, ensure_ascii=False))

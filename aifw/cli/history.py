@@ -27,24 +27,28 @@ if TYPE_CHECKING:
 def command(files: tuple[Path, ...], sets: tuple[str, ...], state: Path | None, *, limit: int, as_json: bool) -> int:
     """List runs, newest first: when, how long, how they ended, what they changed."""
     from aifw.plan.columns import aligned
-    from aifw.state.reading import runs
+    from aifw.state.reading import engine, runs
 
-    with closing(open_store(find_layout(files, sets, state))) as store:
+    layout = find_layout(files, sets, state)
+    with closing(open_store(layout)) as store:
         found = runs(store, limit)
+        working = engine(store, layout)
     if as_json:
         print_json([asdict(run) for run in found])
         return ExitStatus.DONE
     if not found:
         show("Nothing was run yet.")
         return ExitStatus.DONE
-    head, *lines = aligned([("run", "started (UTC)", "took", "ended", "spec", "what"), *map(_row, found)])
+    head, *lines = aligned(
+        [("run", "started (UTC)", "took", "ended", "spec", "what"), *(_row(run, working) for run in found)]
+    )
     show(style(head, "faint"))
     for line in lines:
         show(line)
     return ExitStatus.DONE
 
 
-def _row(run: RunRow) -> tuple[str, ...]:
+def _row(run: RunRow, working: RunRow | None) -> tuple[str, ...]:
     from aifw.units import format_seconds
 
     results = list(run.summary.get("results", {}).values())
@@ -52,4 +56,9 @@ def _row(run: RunRow) -> tuple[str, ...]:
     what = ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing changed"
     took = format_seconds(run.summary["seconds"]) if "seconds" in run.summary else ""
     started = run.started[:19].replace("T", " ")
-    return (str(run.id), started, took, run.state, run.spec[:6], "" if run.state == "running" else what)
+    if run.state == "running":
+        # Its engine died: the next plan or apply closes the run.
+        ended, what = ("running", "") if working is not None and working.id == run.id else ("died", "")
+    else:
+        ended = run.state
+    return (str(run.id), started, took, ended, run.spec[:6], what)

@@ -38,6 +38,13 @@ def show(text: str, *, newline: bool = True) -> None:
     click.echo(text, nl=newline)
 
 
+def silence() -> None:
+    """Let everything that is printed from now on go nowhere: nobody reads it any more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def print_json(value: object) -> None:
     """Print a JSON document."""
     import json

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,4 +207,16 @@ def test_the_reader_of_a_pipe_may_go_away(shell: Any) -> None:
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert b"Traceback" not in err
-    assert Path(shell.folder / "spec.yaml").exists()
+
+
+def test_an_apply_whose_reader_goes_away_finishes_its_work(shell: Any) -> None:
+    shell.write("stages:\n  a: {kind: toy, steps: 3, pause: 0.1}\n  b: {kind: toy, sources: [a]}\n")
+    process = shell.start("apply")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert "Nothing to do: 2 unchanged." in shell.aifw("plan").out
