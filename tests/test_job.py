@@ -266,7 +266,9 @@ def test_everything_is_flushed_before_it_counts(
     job: Job[None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flushed: list[str] = []
-    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    )
     with job.checkpoint(1) as folder:
         (folder / "sub").mkdir()
         (folder / "sub" / "state").write_text("state")
