@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 _MOST_FACTS = 3
+_MOST_COMPARED = 2
 _COUNTS = ("rows", "pairs", "items", "documents", "passages")
 _MINUS = "\N{MINUS SIGN}"
 
@@ -23,6 +24,9 @@ def summary(facts: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]) 
     comparison = next((found for group in outputs.values() if (found := _comparison(group))), "")
     if comparison:
         return comparison
+    for group in outputs.values():
+        if isinstance(group.get("provenance"), str):
+            return str(group["provenance"])
     counts = [
         f"{group[name]:,} {output}"
         for output, group in outputs.items()
@@ -30,9 +34,6 @@ def summary(facts: Mapping[str, Any], outputs: Mapping[str, Mapping[str, Any]]) 
     ]
     if counts:
         return ", ".join(counts)
-    for group in outputs.values():
-        if isinstance(group.get("provenance"), str):
-            return str(group["provenance"])
     scalars = [(name, value) for group in (facts, *outputs.values()) for name, value in group.items()]
     return metrics({name: value for name, value in scalars if isinstance(value, int | float)})
 
@@ -43,6 +44,7 @@ def _comparison(facts: Mapping[str, Any]) -> str:
         for name, value in facts.items()
         if isinstance(value, int | float) and isinstance(facts.get(f"baseline_{name}"), int | float)
     ]
+    del shown[_MOST_COMPARED:]
     items = f" on {facts['items']:,} items" if shown and isinstance(facts.get("items"), int) else ""
     return ", ".join(shown) + items
 
@@ -52,11 +54,18 @@ def metrics(values: Mapping[str, float], most: int = _MOST_FACTS) -> str:
     return " · ".join(f"{words(name)} {decimal(value)}" for name, value in list(values.items())[:most])
 
 
+def decision(verdict: Mapping[str, Any]) -> str:
+    """A verdict in a word or two where its measures are told beside it, else as it says itself."""
+    if verdict.get("metrics") and verdict.get("decision"):
+        return words(str(verdict["decision"]))
+    return str(verdict.get("summary") or verdict.get("decision") or "")
+
+
 def verdict_lines(verdict: Mapping[str, Any]) -> Iterable[str]:
     """A line for each measure of a verdict, with the interval of the difference."""
-    level = round(100 * (1 - float(verdict.get("alpha", 0.05))), 1)
+    level = f"{100 * (1 - float(verdict['alpha'])):.3g} %" if verdict.get("alpha") else "interval"
     for each in verdict.get("metrics", ()):
-        yield _measure(each, f"{level:g} %")
+        yield _measure(each, level)
 
 
 def _measure(each: Mapping[str, Any], level: str) -> str:
@@ -74,7 +83,15 @@ def _measure(each: Mapping[str, Any], level: str) -> str:
         inside.append(f"n {each['n']:,}")
     if not each.get("met") and each.get("detectable") is not None:
         inside.append(f"could have shown {abs(100 * float(each['detectable'])):.1f}")
+    if not each.get("met") and each.get("needed") and each["needed"] > each.get("n", 0):
+        inside.append(f"about {_rounded(each['needed']):,} items would show this difference")
     return f"{text} ({', '.join(inside)})" if inside else text
+
+
+def _rounded(count: float) -> int:
+    """Two digits that matter, upwards."""
+    factor = 10 ** max(0, len(str(int(count))) - 2)
+    return int(-(-count // factor) * factor)
 
 
 def points(share: float) -> str:

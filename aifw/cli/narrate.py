@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aifw.cli.measures import metrics, summary, verdict_lines
+from aifw.cli.measures import decision, metrics, summary, verdict_lines
 from aifw.kind import Estimate
 from aifw.plan.columns import about, padded, time_range
 from aifw.plan.model import CHANGES
@@ -239,16 +239,19 @@ class Narrator:
             yield self.row("✓", "good", f"@{event['alias']}", f"starts as {event['after']}")
             return
         text = f"{event['alias']}: {event.get('before') or 'nothing'} → {event['after']}"
-        yield self.row("✓", "good", address, f"{text}   {verdict.get('summary') or ''}".rstrip())
+        yield self.row("✓", "good", address, f"{text}   {decision(verdict)}".rstrip())
         yield from self._below(verdict_lines(verdict))
 
     def _on_alias_held(self, event: Mapping[str, Any], address: str) -> Iterable[str]:
         self.waiting.pop(address, None)
-        reason = str(event.get("reason") or "the gate said no")
-        text = reason if reason.startswith("held") else f"held: {reason}"
-        yield self.row("✗", "warn", address, text)
+        verdict = event.get("verdict") or {}
+        said = str(event.get("reason") or "the gate said no")
+        # The measures belong to what the gate said, not to another reason, such as a rollback.
+        judged = said == verdict.get("summary")
+        reason = decision(verdict) if judged else said
+        yield self.row("✗", "warn", address, reason if reason.startswith("held") else f"held: {reason}")
         stays = f"{event['alias']} stays {event['current']}" if event.get("current") else f"{event['alias']} is not set"
-        yield from self._below([*verdict_lines(event.get("verdict") or {}), stays])
+        yield from self._below([*(verdict_lines(verdict) if judged else ()), stays])
 
     def _below(self, texts: Iterable[str]) -> Iterable[str]:
         return [" " * (self._width + 5) + text for text in texts]

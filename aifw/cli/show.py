@@ -125,11 +125,11 @@ def _resource_lines(
 
 def _facts(facts: Mapping[str, Any]) -> Iterable[str]:
     """A verdict in words, everything else as it is."""
-    from aifw.cli.measures import verdict_lines
+    from aifw.cli.measures import decision, verdict_lines
 
     verdict = facts.get("verdict")
     if isinstance(verdict, dict):
-        yield f"verdict: {verdict.get('summary') or verdict.get('decision')}"
+        yield f"verdict: {decision(verdict)}"
         yield from (f"  {line}" for line in verdict_lines(verdict))
     yield from _pairs(
         {name: value for name, value in facts.items() if name != "verdict" or not isinstance(value, dict)}
@@ -196,11 +196,11 @@ def _show_alias(store: Store, name: str, *, as_json: bool) -> None:
 
 
 def _move_lines(move: Move, quarantine: str) -> list[str]:
-    from aifw.cli.measures import verdict_lines
+    from aifw.cli.measures import decision, verdict_lines
 
     run = f" by run {move.run}" if move.run is not None else ""
     verdict = move.verdict or {}
-    text = f"  {move.at[:19].replace('T', ' ')}  {move.label}   {move.cause}{run}   {verdict.get('summary') or ''}"
+    text = f"  {move.at[:19].replace('T', ' ')}  {move.label}   {move.cause}{run}   {decision(verdict)}"
     lines = [text.rstrip(), *(f"      {line}" for line in verdict_lines(verdict))]
     return [*lines, style(f"      in quarantine: {quarantine}", "warn")] if quarantine else lines
 

@@ -95,9 +95,14 @@ def test_a_verdict_is_told_once_with_what_follows_from_it(narrator: Narrator) ->
     _start(narrator, "stages.g")
     outputs = {"verdict": {"verdict": {"summary": "better"}}}
     assert _hear(narrator, "job.finished", "stages.g", seconds=1, memory=1, outputs=outputs) == []
-    verdict = {"summary": "better, p 0.0004", "alpha": 0.05, "metrics": [MEASURE]}
+    verdict = {
+        "summary": "champion: a@1 → b@2   better (...)",
+        "decision": "better",
+        "alpha": 0.05,
+        "metrics": [MEASURE],
+    }
     moved = _hear(narrator, "alias.moved", "stages.g", alias="champion", before="a@1", after="b@2", verdict=verdict)
-    assert moved[0] == "✓ stages.g     champion: a@1 → b@2   better, p 0.0004"
+    assert moved[0] == "✓ stages.g     champion: a@1 → b@2   better"
     assert moved[1].strip() == "preference accuracy 0.614 → 0.683 (+6.9 points, 95 % +3.1 … +10.6, p 0.0004, n 1,311)"
     assert len(moved) == 2
 
@@ -111,15 +116,18 @@ def test_a_verdict_from_which_nothing_follows_is_told_alone(narrator: Narrator) 
 
 
 def test_a_held_candidate_names_the_reason_and_what_stays(narrator: Narrator) -> None:
-    measure = {**MEASURE, "met": False, "difference": -0.008}
-    verdict = {"summary": "inconclusive", "metrics": [measure], "alpha": 0.1}
-    lines = _hear(
-        narrator, "alias.held", "stages.g", alias="champion", current="a@1", reason="inconclusive", verdict=verdict
-    )
+    measure = {**MEASURE, "met": False, "difference": -0.008, "needed": 1876.2}
+    summary = "held: inconclusive (...)"
+    verdict = {"summary": summary, "decision": "inconclusive", "metrics": [measure], "alpha": 0.1}
+    about: dict[str, Any] = {"alias": "champion", "current": "a@1", "verdict": verdict}
+    lines = _hear(narrator, "alias.held", "stages.g", reason=summary, **about)
     assert lines[0] == "✗ stages.g     held: inconclusive"
     assert "\N{MINUS SIGN}0.8 points, 90 %" in lines[1]
-    assert "could have shown 3.6" in lines[1]
+    assert "could have shown 3.6, about 1,900 items would show this difference" in lines[1]
     assert lines[2].strip() == "champion stays a@1"
+    lines = _hear(narrator, "alias.held", "stages.g", reason="rolled back from champion", **about)
+    assert lines[0].endswith("held: rolled back from champion")
+    assert len(lines) == 2
 
 
 def test_stopping_names_who_saves(narrator: Narrator) -> None:
@@ -140,7 +148,11 @@ def test_events_it_does_not_know_are_passed_over(narrator: Narrator) -> None:
     [
         ({"summary": "as the job says"}, {"o": {"rows": 1}}, "as the job says"),
         ({}, {"events": {"rows": 512}}, "512 events"),
-        ({}, {"model": {"provenance": "SmolLM2, DPO on 240 pairs"}}, "SmolLM2, DPO on 240 pairs"),
+        (
+            {},
+            {"adapter": {"pairs": 240}, "model": {"provenance": "SmolLM2, DPO on 240 pairs"}},
+            "SmolLM2, DPO on 240 pairs",
+        ),
         (
             {},
             {"e": {"preference_accuracy": 0.683, "baseline_preference_accuracy": 0.614, "items": 311}},
