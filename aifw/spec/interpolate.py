@@ -6,6 +6,7 @@ left to OmegaConf, which is imported only then: it takes longer to import than a
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -66,12 +67,16 @@ class _Interpolation:
         self.borrowed: list[Path] = []
         self.grown = 0
         self.slow: Any = None
+        self.written: dict[str, Any] = {}
         self.known: dict[str, Any] = {}
 
     def run(self) -> frozenset[Path]:
         places: list[tuple[Any, str | int]] = []
         self.collect(self.data, (), places)
         paths = frozenset(self.pending.values())
+        if any(_only_omegaconf(container[key]) for container, key in places):
+            # As written: what is resolved here on the way must not be interpolated again.
+            self.written = copy.deepcopy(self.data)
         for container, key in places:
             if (id(container), key) in self.pending:
                 with suppress(_Failed):
@@ -119,13 +124,11 @@ class _Interpolation:
             if isinstance(value, str):
                 self.count(value)
             return value
-        if "\\" in text or "???" in text or "${" in PLAIN.sub("", text):
+        if _only_omegaconf(text):
             return self.by_omegaconf(path)
         parts: list[Any] = []
         end = 0
         for match in PLAIN.finditer(text):
-            if (match["default"] or "").lower() in _WORDS:
-                return self.by_omegaconf(path)
             if match.start() > end:
                 parts.append(text[end : match.start()])
             end = match.end()
@@ -204,7 +207,7 @@ class _Interpolation:
         if self.slow is None:
             from aifw.spec.omega import Omega
 
-            self.slow = Omega(self.data, self.environment)
+            self.slow = Omega(self.written, self.environment)
         try:
             value = self.slow.resolve(path)
         except ValueError as error:
@@ -240,6 +243,12 @@ class _Interpolation:
                 self.complain(path, error)
                 # Whatever else there is to say is not worth walking through this.
                 self.report.raise_if_any()
+
+
+def _only_omegaconf(text: str) -> bool:
+    if "\\" in text or "???" in text or "${" in PLAIN.sub("", text):
+        return True
+    return any((match["default"] or "").lower() in _WORDS for match in PLAIN.finditer(text))
 
 
 def _size(value: Any, most: int, above: list[int]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,17 +28,16 @@ class Omega:
     """Resolves single values of a spec.
 
     Args:
-        data: The spec before interpolation; not changed.
+        data: The spec before interpolation. It is Omega's from here on.
         environment: What `oc.env` sees.
     """
 
     def __init__(self, data: dict[str, Any], environment: Mapping[str, str]) -> None:
-        readable = copy.deepcopy(data)
         self.malformed = {path for path, value in walk(data) if isinstance(value, str) and not _well_formed(value)}
         for path in self.malformed:
             # One malformed value must not keep the others from being read.
-            _replace(readable, path, "")
-        self.config = OmegaConf.create(readable)
+            _replace(data, path, "")
+        self.config = OmegaConf.create(data)
         self.environment = environment
 
     def resolve(self, path: Path) -> Any:

@@ -196,8 +196,13 @@ def _snippet(kind: AnyKind) -> Schema:
 
 
 def _or_interpolation(typed: Schema) -> Schema:
-    """The same, or a text that contains `${`; what an editor shows stays outside of the condition."""
+    """The same, or a text that contains `${`; what an editor shows stays outside of the condition.
+
+    Editors offer as values what stands outside, so the choices of an enumeration are repeated there as examples.
+    """
     shown: Schema = {key: typed[key] for key in ("description", "default") if key in typed}
+    if "enum" in typed or typed.get("type") == "boolean":
+        shown["examples"] = typed.get("enum", [True, False])
     rest = {key: value for key, value in typed.items() if key not in shown}
     return {**shown, "if": _INTERPOLATION, "else": rest} if rest else shown
 
@@ -228,12 +233,33 @@ def _rewrite(part: Any) -> Any:
             out[key] = value
         elif key != "title" or not isinstance(value, str):
             out[key] = _rewrite(value)
+    if out.get("default", "") is None:
+        del out["default"]
+    out = _merged(out)
     if out.get("pattern") in _PATTERN_MESSAGES:
         out["patternErrorMessage"] = _PATTERN_MESSAGES[out["pattern"]]
     if "$ref" in out and len(out) > 1:
         # In draft-07 whatever stands beside `$ref` is ignored.
         out["allOf"] = [{"$ref": out.pop("$ref")}]
     return out
+
+
+def _merged(out: Schema) -> Schema:
+    """Alternatives of different types as one list of types, where no keyword of one says anything about the others.
+
+    Editors then complain about the form of a text instead of about its not being a number.
+    """
+    options = out.get("anyOf", [])
+    types = [option.get("type") for option in options]
+    keywords = [key for option in options for key in option if key != "type"]
+    said = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "pattern", "patternErrorMessage", "minLength"}
+    apart = len(set(map(str, types))) == len(types) and not {"number", "integer"} <= set(map(str, types))
+    if not options or not all(isinstance(each, str) for each in types):
+        return out
+    if not apart or len(set(keywords)) < len(keywords) or not said.issuperset(keywords):
+        return out
+    rest = {key: value for key, value in out.items() if key != "anyOf"}
+    return {**rest, "type": types, **{key: option[key] for option in options for key in option if key != "type"}}
 
 
 def text(document: Schema) -> str:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from aifw import kind
 
@@ -13,6 +14,10 @@ from aifw import kind
 sys.path.insert(0, str(Path(__file__).parent))
 
 from toys import KINDS
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("spec", deadline=None)
+settings.load_profile("spec")
 
 
 @pytest.fixture(autouse=True)

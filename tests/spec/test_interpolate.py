@@ -156,6 +156,12 @@ def test_what_cannot_be_resolved(tree: dict[str, Any], code: str) -> None:
     assert set(codes) == {code}
 
 
+def test_what_the_environment_says_is_not_read_again() -> None:
+    data, codes = ours({"a": "${oc.env:AIFW_TEST_C}", "b": "${oc.decode:'3'}", "c": "\\${a}", "d": "${oc.select:b}"})
+    assert codes == []
+    assert data == {"a": "with ${x} inside", "b": 3, "c": "${a}", "d": 3}
+
+
 def test_one_broken_value_is_said_once() -> None:
     _, codes = ours({"a": "${b}", "b": "${nothing}", "c": "${b}", "d": "x${b}"})
     assert codes == ["AIFW040"]
