@@ -16,7 +16,7 @@ BENCH_ENVIRONMENT := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check-machine demo test slow lint bench schema clean
+.PHONY: help setup check-machine demo test slow lint bench bench-peers schema clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,10 +71,15 @@ bench: $(READY)  ## Measure planning and the engine's overhead
 	$(BENCH_ENVIRONMENT) $(BIN)/python benchmarks/plan.py
 	$(BENCH_ENVIRONMENT) $(BIN)/python benchmarks/overhead.py
 
+# In an environment of their own: their dependencies need not agree with ours.
+bench-peers:  ## Install Snakemake and DVC, which the benchmarks are measured beside
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet --disable-pip-version-check snakemake dvc
+
 schema: $(READY)  ## Write the published schemas anew
 	$(BIN)/python -m aifw.spec.schema
 
 clean:  ## Remove the environment, caches, and what the demo made
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -rf $(QUICKSTART)/.aifw $(QUICKSTART)/feedback.db
 	find aifw tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
