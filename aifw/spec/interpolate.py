@@ -68,13 +68,15 @@ class _Interpolation:
         self.grown = 0
         self.slow: Any = None
         self.written: dict[str, Any] = {}
+        self.for_omegaconf: set[str] = set()
         self.known: dict[str, Any] = {}
 
     def run(self) -> frozenset[Path]:
         places: list[tuple[Any, str | int]] = []
         self.collect(self.data, (), places)
         paths = frozenset(self.pending.values())
-        if any(_only_omegaconf(container[key]) for container, key in places):
+        self.for_omegaconf = {text for text in {container[key] for container, key in places} if _only_omegaconf(text)}
+        if self.for_omegaconf:
             # As written: what is resolved here on the way must not be interpolated again.
             self.written = copy.deepcopy(self.data)
         for container, key in places:
@@ -124,7 +126,7 @@ class _Interpolation:
             if isinstance(value, str):
                 self.count(value)
             return value
-        if _only_omegaconf(text):
+        if text in self.for_omegaconf:
             return self.by_omegaconf(path)
         parts: list[Any] = []
         end = 0

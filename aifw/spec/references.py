@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -63,8 +63,13 @@ class Resolver:
         """Resolve every reference in the settings of a resource."""
         self.settings[address] = settings
         found = []
-        for names, types in reference_paths(type(settings)):
-            for field_path, text in _values(settings, names):
+        for names, attribute, types in _reference_fields(type(settings)):
+            if attribute is not None:
+                value = getattr(settings, attribute)
+                written: Iterable[tuple[Path, str]] = ((names, value),) if type(value) is Ref else ()
+            else:
+                written = _values(settings, names)
+            for field_path, text in written:
                 reference = self.resolve(text, types, address, field_path)
                 if reference is not None:
                     found.append(reference)
@@ -256,11 +261,7 @@ def _values(settings: Any, names: tuple[str, ...]) -> Iterator[tuple[Path, str]]
         attribute = _attributes(type(settings)).get(name)
         if attribute is None:
             return
-        value = getattr(settings, attribute)
-        if not rest and type(value) is Ref:
-            yield (name,), value
-            return
-        items: Any = ((name, value),)
+        items: Any = ((name, getattr(settings, attribute)),)
     elif name != "*":
         return
     elif isinstance(settings, dict):
@@ -272,6 +273,15 @@ def _values(settings: Any, names: tuple[str, ...]) -> Iterator[tuple[Path, str]]
     for key, child in items:
         for path, text in _values(child, rest):
             yield (key, *path), text
+
+
+@cache
+def _reference_fields(settings: type[BaseModel]) -> tuple[tuple[tuple[str, ...], str | None, Types], ...]:
+    """Path as written, types, and the attribute where one look at it is enough, as it nearly always is."""
+    attributes = _attributes(settings)
+    return tuple(
+        (names, attributes[names[0]] if len(names) == 1 else None, types) for names, types in reference_paths(settings)
+    )
 
 
 @cache
