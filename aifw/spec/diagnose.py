@@ -46,7 +46,7 @@ class Diagnostic:
     notes: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Report:
     """Collects diagnostics while a spec is read, so that several can be shown at once."""
 

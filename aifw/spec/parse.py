@@ -44,7 +44,7 @@ _SCALAR_TAGS: dict[str, tuple[type, ...]] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Open:
     """A mapping or list whose end has not been reached."""
 

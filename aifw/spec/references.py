@@ -19,7 +19,7 @@ from aifw.spec.source import Path, Source
 Types = tuple[type[Output], ...]
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Declared:
     """A resource as far as it is known while references are resolved.
 
@@ -32,7 +32,7 @@ class Declared:
     kind: AnyKind | None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Resolver:
     """Resolves references among the resources of one spec.
 

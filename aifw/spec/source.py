@@ -21,7 +21,7 @@ Path = tuple[str | int, ...]
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Span:
     """Characters of a document, counted from 0; `end` is the first that does not belong."""
 
@@ -47,7 +47,7 @@ class Span:
         return self.document.text[self.start : self.end]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Node:
     """Where a value stands.
 
@@ -95,7 +95,7 @@ class Node:
         return self.repeats.scalar if self.repeats is not None else self.text
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Found:
     """How far a path leads into a document.
 
@@ -129,7 +129,7 @@ class Found:
         return None if node is self.node else Span(self.document, node.start, node.end)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Document:
     """One text that takes part in a spec.
 
@@ -194,7 +194,7 @@ class Document:
         return Found(self, key, node, ())
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Source:
     """All documents of a spec, lowest first: the spec, its overlays, `--set`."""
 
