@@ -82,7 +82,7 @@ class Activity:
             facts.append(metrics(self.metrics))
         speed = self.speed
         if speed is not None:
-            facts.append(f"{speed:.3g} {self.unit}/s" if speed >= 0.1 else f"{1 / speed:.3g} s/{self.unit}")
+            facts.append(f"{speed:.3g} {self.unit}/s" if speed >= 1 else f"{1 / speed:.3g} s/{self.unit}")
         left = self.left(now)
         if left is not None:
             facts.append(f"{about(left)} left")

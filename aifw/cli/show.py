@@ -171,7 +171,8 @@ def _job_row(job: JobRow) -> tuple[str, ...]:
     if job.forecast is not None:
         taken += f" ({expected_time(job.forecast)})"
         used += f" ({byte_range(Estimate(**job.forecast['memory']))})"
-    state = f"{job.state}, resumed" if job.actual and job.actual.get("resumed") else job.state
+    state = "running" if job.ended is None else job.state
+    state = f"{state}, resumed" if job.actual and job.actual.get("resumed") else job.state
     return (f"  {job.run}", job.started[:19].replace("T", " "), state, taken.strip(), used.strip())
 
 
