@@ -77,7 +77,7 @@ bench-peers:  ## Install Snakemake and DVC, which the benchmarks are measured be
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check snakemake dvc
 
 schema: $(READY)  ## Write the published schemas anew
-	$(BIN)/python -m aifw.spec.schema
+	$(BIN)/python -m aifw.spec.schema --write
 
 clean:  ## Remove the environment, caches, and what the demo made
 	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -20,7 +20,7 @@ from aifw.settings import Duration, Money, Ref, Share, Size
 def attribute_docstrings(settings: type[BaseModel]) -> dict[str, str]:
     """The string below each field, by the field's name; those of base classes too.
 
-    Empty where the source is not at hand, as in an interactive session.
+    Empty where the source is not at hand, as in an interactive interpreter.
     """
     found: dict[str, str] = {}
     for each in reversed(settings.__mro__):
