@@ -260,7 +260,8 @@ def _state(base: Path, name: str, *, verify: bool = True) -> dict[str, Any] | No
             (damaged,) = connection.execute("select count(*) from artifact where damage != ''").fetchone()
             (intended,) = connection.execute("select count(*) from effect where state = 'intended'").fetchone()
             bound = connection.execute(
-                "select distinct a.digest, a.fingerprint from binding b join artifact a on a.digest = b.artifact"
+                "select digest, fingerprint from artifact"
+                " where digest in (select artifact from binding union select artifact from alias)"
             ).fetchall()
             connection.execute("rollback")
     except sqlite3.Error:
