@@ -18,9 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from aifw.errors import StateError
 from aifw.executors.base import Capabilities, Ended, Executor, Handle
 
 LOCK = "worker.lock"
+_LAST_WAIT = 10.0
 LOCK_VARIABLE = "AIFW_WORKER_LOCK"
 
 
@@ -115,7 +117,13 @@ class LocalExecutor(Executor):
             pid, started = _written_pid(folder)
         if pid is not None and start_time(pid) == started:
             _kill_group(pid)
+        deadline = time.monotonic() + _LAST_WAIT
         while self.alive(folder):
+            if time.monotonic() > deadline:
+                raise StateError(
+                    f"a process that is not known any more still works in {folder}",
+                    hint=f"`fuser {folder / LOCK}` names it; end it and try again",
+                )
             time.sleep(0.02)
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from aifw.errors import MemoryRefused, Refused, UsageError
 from aifw.kind import Forecast, History, InputFacts, Standing
 from aifw.plan.graph import edges, order, upstream
-from aifw.plan.identity import combine, differences, own_identity
+from aifw.plan.identity import combine, differences, input_differences, own_identity
 from aifw.plan.model import CERTAIN, PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step, Totals
 from aifw.plan.schedule import Schedule, Task, schedule
 from aifw.plan.snapshot import UNRECORDED, Binding, Snapshot
@@ -47,7 +47,7 @@ def compile(  # noqa: A001 - the word of the design
     Raises:
         UsageError: A target or replaced address is not in the spec.
         MemoryRefused: A job needs more memory than the budget.
-        Refused: The machine has none of the devices the spec allows.
+        Refused: The machine has none of the devices the spec allows, or an external thing would be lost sight of.
     """
     for address in (*targets, *replaced):
         if address not in spec.resources:
@@ -182,6 +182,7 @@ class _Planner:
                         reference.alias,
                         pointer.digest,
                         pointer.artifact,
+                        f"@{reference.alias}",
                     )
                 )
                 continue
@@ -191,8 +192,14 @@ class _Planner:
             if maker.action not in PENDING or maker.effect_only:
                 artifact = maker.artifact
                 digest = self._output_digest(maker, reference.output)
+            several = len(self.spec.resources[reference.address].kind.produces) > 1
+            source = f"{reference.address}.{reference.output}" if several else reference.address
+            if reference.alias is not None:
+                source = f"@{reference.alias}"
             inputs.append(
-                PlannedInput(reference.field, reference.address, reference.output, reference.alias, digest, artifact)
+                PlannedInput(
+                    reference.field, reference.address, reference.output, reference.alias, digest, artifact, source
+                )
             )
         return tuple(inputs), recipes
 
@@ -207,6 +214,11 @@ class _Planner:
         if binding is not None and not binding.key:
             # Its creation was begun and never recorded: it is created again under the same key, which adopts what is there.
             binding = None
+        if binding is not None and binding.kind != resource.kind.name and binding.family == "external":
+            raise Refused(
+                f"{resource.address} stands for a {binding.kind} that exists outside the store; as a {resource.kind.name} it would be lost sight of",
+                hint="give the new one another name: the old one is then deleted when you allow it",
+            )
         if binding is not None and binding.kind != resource.kind.name:
             binding = replace(binding, artifact="")
         if binding is not None and binding.artifact:
@@ -229,10 +241,10 @@ class _Planner:
             return replace(step, action=Action.CREATE, reasons=(Reason("new", "new"),))
         if damage:
             return replace(step, action=Action.REPLACE, reasons=(Reason("damage", damage),))
-        changed = differences(binding.identity_json, own, type(resource.settings))
+        changed = self._changes(step, resource, own, binding)
         pending = [each.address for each in step.inputs if each.digest is None]
         if changed:
-            return replace(step, action=Action.UPDATE, reasons=tuple(changed))
+            return replace(step, action=Action.UPDATE, reasons=changed)
         names = " or ".join(dict.fromkeys(pending))
         return replace(step, action=Action.MAYBE, reasons=(Reason("input", f"only if {names} changes"),))
 
@@ -270,9 +282,8 @@ class _Planner:
         found = differences(binding.identity_json, own, type(resource.settings))
         if binding.key == UNRECORDED:
             found.append(Reason("damage", "an interrupted run may have changed it"))
-        if not found and step.key != binding.key:
-            through = [f"@{each.alias}" if each.alias else each.address for each in step.inputs]
-            found = [Reason("input", "input " + ", ".join(dict.fromkeys(through)) + " changed")]
+        if step.key != binding.key:
+            found.extend(input_differences(binding.inputs_json, step.inputs))
         return tuple(found)
 
     def _damage(self, binding: Binding | None) -> str:

@@ -7,18 +7,20 @@ so that a new setting does not make everything again; a kind whose default chang
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
 from pydantic import BaseModel
 
 from aifw.kind import Observation
-from aifw.plan.model import Reason
+from aifw.plan.model import PlannedInput, Reason
 from aifw.settings import execution_fields
 from aifw.spec.models import Resource
 
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+)
 
 
 def canonical(value: Any) -> str:
@@ -82,6 +84,25 @@ def differences(before_json: str, after_json: str, settings: type[BaseModel]) ->
             )
         )
     return found
+
+
+def described_inputs(inputs: Mapping[str, tuple[str, str]]) -> str:
+    """What a result was made from, as JSON: by field, what the reference meant and the digest of that output."""
+    return canonical(inputs)
+
+
+def input_differences(before_json: str, inputs: Iterable[PlannedInput]) -> list[Reason]:
+    """Say which inputs are others than before, or have other content. One that is pending counts if it is another."""
+    before: dict[str, tuple[str, str]] = json.loads(before_json)
+    found: list[Reason] = []
+    for planned in inputs:
+        source, digest = before.pop(planned.field, ("unset", ""))
+        if source != planned.source:
+            found.append(Reason("input", f"{planned.field} {source} → {planned.source}"))
+        elif planned.digest is not None and digest != planned.digest:
+            found.append(Reason("input", f"{planned.source} changed"))
+    found.extend(Reason("input", f"{field} {source} → unset") for field, (source, _) in before.items())
+    return list(dict.fromkeys(found))
 
 
 def _defaults(settings: type[BaseModel]) -> dict[str, Any]:

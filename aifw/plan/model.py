@@ -69,6 +69,7 @@ class PlannedInput:
         alias: The alias it was read from; its value is then fixed for the run.
         digest: Of the output, or None while its maker is pending.
         artifact: Artifact that holds it, or None.
+        source: What the reference means, for people: `models.base`, `datasets.preferences.train`, `@champion`.
     """
 
     field: str
@@ -77,6 +78,7 @@ class PlannedInput:
     alias: str | None
     digest: str | None
     artifact: str | None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class Binding:
         artifact: Digest; empty for an external resource.
         key: Of what it was made from; empty for an external thing that an interrupted run may have created.
         identity_json: The identity it was made under, for telling what changed.
+        inputs_json: By field, what each reference meant and the digest of that output, for the same purpose.
     """
 
     address: str
@@ -61,6 +62,7 @@ class Binding:
     key: str
     recipe: str
     identity_json: str = "{}"
+    inputs_json: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)

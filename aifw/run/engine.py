@@ -127,7 +127,8 @@ class Engine:
                 self._ran(self._launcher.delete(step))
             elif step.action not in PENDING or step.effect_only:
                 assert step.key is not None
-                self._standings.keep(step, self._spec.resources[step.address], step.artifact or "", step.key)
+                digests = {each.field: each.digest or "" for each in step.inputs}
+                return self._keep(step, step.artifact or "", step.key, digests)
             else:
                 return self._make(step, self._spec.resources[step.address])
         except (ArtifactCorrupt, MemoryRefused, DependencyMissing) as error:
@@ -153,8 +154,10 @@ class Engine:
         if not afresh:
             known = self._inputs.known(resource, key) or self._inputs.settled(step, resource, inputs)
             if known is not None:
-                self._standings.keep(step, resource, known, key)
-                return True
+                return self._keep(step, known, key, {field: each.digest for field, each in inputs.items()})
+        if any(running.entry.key == key for running in self._running.values()):
+            # It is being made for another address: what comes out is this one's as well.
+            return False
         forecast = self._forecast(step, resource, inputs)
         memory = min(self._limits.memory, round(forecast.memory.high))
         threads = self._limits.threads if resource.kind.cores == "all" else 1
@@ -170,6 +173,21 @@ class Engine:
                 return False
         self._ran(self._launcher.make(step, resource, key, inputs, forecast, memory, threads, afresh=afresh))
         return True
+
+    def _keep(self, step: Step, artifact: str, key: str, digests: Mapping[str, str]) -> bool:
+        """Let a resource stand for what is there; False if that turns out to be damaged, and the plan has to be made again."""
+        before = self._snapshot.bindings.get(step.address)
+        if before is None or before.artifact != artifact:
+            damage = self._inputs.damage(artifact)
+            if damage:
+                self._replan(step.address, damage)
+                return False
+        self._standings.keep(step, self._spec.resources[step.address], artifact, key, digests)
+        return True
+
+    def _replan(self, address: str, damage: str) -> None:
+        self.outcome.replan = f"{address}: {damage}"
+        self._events.emit("run.replanned", address, because=damage)
 
     def _room(self, memory: int, threads: int) -> bool:
         """Whether a job may start beside those that run."""
@@ -216,8 +234,7 @@ class Engine:
                 f"{resolved.address} is damaged ({damage}), and nothing in the spec makes it again",
                 hint=f"`aifw rollback {resolved.address.removeprefix('@')}` moves the alias to what it was before",
             )
-        self.outcome.replan = f"{resolved.address}: {damage}"
-        self._events.emit("run.replanned", resolved.address, because=damage)
+        self._replan(resolved.address, damage)
         return False
 
     # Watching
@@ -258,7 +275,7 @@ class Engine:
         }
         self.outcome.peak_memory = max(self.outcome.peak_memory, ended.peak_memory)
         if result is not None and result["status"] == "done":
-            self._keep(running, result, actual)
+            self._made(running, result, actual)
         elif (result is not None and result["status"] == "stopped") or (result is None and self._asked > 1):
             jobs.ended(self._store, running.entry.id, "stopped", actual)
             self.outcome.results[running.step.address] = Result("stopped")
@@ -267,7 +284,7 @@ class Engine:
             self._lost(running, ended, result, actual)
         shutil.rmtree(running.handle.folder / "out", ignore_errors=True)
 
-    def _keep(self, running: Running, result: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
+    def _made(self, running: Running, result: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
         made = keep_result(self._store, running.entry, result, actual)
         manifest = made.manifest if made is not None else {"facts": result["facts"], "outputs": {}}
         artifact = made.digest if made is not None else ""

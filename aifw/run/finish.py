@@ -56,6 +56,8 @@ def _keep_effect(store: Store, entry: JobEntry, facts: Mapping[str, Any], actual
     if entry.verb == "delete":
         effects.deleted(store, entry.address, entry.run)
     else:
-        binding = Binding(entry.address, entry.kind, "external", "", entry.key, entry.recipe, entry.identity)
+        binding = Binding(
+            entry.address, entry.kind, "external", "", entry.key, entry.recipe, entry.identity, entry.inputs
+        )
         effects.created(store, binding, entry.verb, entry.run, facts)
     jobs.ended(store, entry.id, "done", actual)

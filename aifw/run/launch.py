@@ -13,6 +13,7 @@ from aifw.errors import DependencyMissing
 from aifw.executors.base import Executor, Handle
 from aifw.job import latest_checkpoint
 from aifw.kind import Forecast, find
+from aifw.plan.identity import described_inputs
 from aifw.plan.model import Step
 from aifw.plan.snapshot import Snapshot
 from aifw.run.events import Events, Tail
@@ -177,6 +178,8 @@ class Launcher:
             order.write(folder)
         if order.verb != "run":
             effects.intend(self._store, order.key, order.verb, order.address, order.kind, self._run, order.settings)
+        sources = {each.field: each.source for each in step.inputs}
+        inputs = described_inputs({field: (sources[field], each["digest"]) for field, each in order.inputs.items()})
         entry = JobEntry(
             order.id,
             self._run,
@@ -186,6 +189,7 @@ class Launcher:
             order.key,
             step.recipe,
             step.identity,
+            inputs,
             None,
             None,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from aifw.boundary import boundary
 from aifw.executors.base import Executor
@@ -57,6 +58,9 @@ def _sweep(store: Store) -> None:
     folder = store.layout.folder
     for leftover in (*folder.glob("jobs/*/out"), *folder.glob("checkpoints/*/writing-*")):
         shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in store.layout.cache.glob("writing-*"):
+        if not Path(f"/proc/{leftover.name.rpartition('-')[2]}").exists():
+            shutil.rmtree(leftover, ignore_errors=True)
     for checkpoints in folder.glob("checkpoints/*"):
         if store.rows("select 1 from made where key = ?", checkpoints.name):
             shutil.rmtree(checkpoints, ignore_errors=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from aifw.plan.identity import described_inputs
 from aifw.plan.model import PENDING, Step
 from aifw.plan.snapshot import Binding, Pointer, Snapshot
 from aifw.plan.verdict import consequence
@@ -29,12 +31,13 @@ class Standings:
         self._events = events
         self._results = results
 
-    def keep(self, step: Step, resource: Resource, artifact: str, key: str) -> None:
-        """A resource stands for something that was there before."""
+    def keep(self, step: Step, resource: Resource, artifact: str, key: str, digests: Mapping[str, str]) -> None:
+        """A resource stands for something that was there before; `digests` are those of its inputs, by field."""
         before = self._snapshot.bindings.get(step.address)
         if before is None or (before.artifact, before.key, before.identity_json) != (artifact, key, step.identity):
             kind = resource.kind
-            binding = Binding(step.address, kind.name, kind.family, artifact, key, step.recipe, step.identity)
+            inputs = described_inputs({each.field: (each.source, digests[each.field]) for each in step.inputs})
+            binding = Binding(step.address, kind.name, kind.family, artifact, key, step.recipe, step.identity, inputs)
             rows = self._store.rows("select facts from artifact where digest = ?", artifact)
             self._store.bind(binding, json.loads(rows[0][0]) if rows else {}, self._run)
         if step.action in PENDING and not step.effect_only:

@@ -24,6 +24,7 @@ class JobEntry:
     key: str
     recipe: str
     identity: str
+    inputs: str
     pid: int | None
     pid_start: int | None
 
@@ -32,8 +33,8 @@ def intended(store: Store, entry: JobEntry, settings: str, forecast: Mapping[str
     """Write down that a job is about to start."""
     with store.transaction() as connection:
         connection.execute(
-            "insert into job (id, run, address, kind, verb, key, recipe, identity, state, executor, forecast, settings, started)"
-            " values (?, ?, ?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?, ?)",
+            "insert into job (id, run, address, kind, verb, key, recipe, identity, inputs, state, executor, forecast, settings, started)"
+            " values (?, ?, ?, ?, ?, ?, ?, ?, ?, 'intended', ?, ?, ?, ?)",
             (
                 entry.id,
                 entry.run,
@@ -43,6 +44,7 @@ def intended(store: Store, entry: JobEntry, settings: str, forecast: Mapping[str
                 entry.key,
                 entry.recipe,
                 entry.identity,
+                entry.inputs,
                 executor,
                 json.dumps(forecast) if forecast is not None else None,
                 settings,
@@ -69,7 +71,16 @@ def committed(store: Store, entry: JobEntry, made: Made, actual: Mapping[str, An
         put_artifact(connection, made, entry.key, entry.id)
         put_binding(
             connection,
-            Binding(entry.address, entry.kind, "artifact", made.digest, entry.key, entry.recipe, entry.identity),
+            Binding(
+                entry.address,
+                entry.kind,
+                "artifact",
+                made.digest,
+                entry.key,
+                entry.recipe,
+                entry.identity,
+                entry.inputs,
+            ),
             facts,
             entry.run,
         )
@@ -108,7 +119,7 @@ def unfinished(store: Store) -> list[JobEntry]:
     return [
         JobEntry(*row)
         for row in store.rows(
-            "select id, run, address, kind, verb, key, recipe, identity, pid, pid_start from job"
+            "select id, run, address, kind, verb, key, recipe, identity, inputs, pid, pid_start from job"
             " where state in ('intended', 'launched') order by started, id"
         )
     ]

@@ -12,7 +12,8 @@ MIGRATIONS = (
     -- What an address stands for.
     create table binding (
       address text primary key, kind text not null, family text not null, artifact text not null,
-      key text not null, recipe text not null, identity text not null, facts text not null, run integer not null
+      key text not null, recipe text not null, identity text not null, inputs text not null, facts text not null,
+      run integer not null
     ) without rowid;
 
     create table artifact (
@@ -44,7 +45,8 @@ MIGRATIONS = (
     );
     create table job (
       id text primary key, run integer not null, address text not null, kind text not null, verb text not null,
-      key text not null, recipe text not null, identity text not null, state text not null, executor text not null,
+      key text not null, recipe text not null, identity text not null, inputs text not null, state text not null,
+      executor text not null,
       pid integer, pid_start integer, forecast text, actual text, error text, settings text not null default '{}',
       started text not null, ended text
     ) without rowid;

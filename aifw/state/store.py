@@ -104,7 +104,7 @@ class Store:
     def _snapshot(self, machine: Machine, observations: Mapping[str, Observation], kinds: Iterable[str]) -> Snapshot:
         bindings = {
             row[0]: Binding(*row)
-            for row in self.rows("select address, kind, family, artifact, key, recipe, identity from binding")
+            for row in self.rows("select address, kind, family, artifact, key, recipe, identity, inputs from binding")
         }
         self._add_unrecorded(bindings)
         outputs: dict[str, dict[str, OutputRecord]] = {}
@@ -257,7 +257,8 @@ def changed(connection: sqlite3.Connection, run: int | None) -> None:
 def put_binding(connection: sqlite3.Connection, binding: Binding, facts: Mapping[str, Any], run: int) -> None:
     """Write a binding inside a transaction."""
     connection.execute(
-        "replace into binding (address, kind, family, artifact, key, recipe, identity, facts, run) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "replace into binding (address, kind, family, artifact, key, recipe, identity, inputs, facts, run)"
+        " values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             binding.address,
             binding.kind,
@@ -266,6 +267,7 @@ def put_binding(connection: sqlite3.Connection, binding: Binding, facts: Mapping
             binding.key,
             binding.recipe,
             binding.identity_json,
+            binding.inputs_json,
             json.dumps(facts),
             run,
         ),

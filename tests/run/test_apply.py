@@ -80,6 +80,49 @@ def test_going_back_to_an_earlier_setting_reuses_what_was_made(stack: Any) -> No
     assert len(stack.witnessed()) == 4
 
 
+def test_a_plan_says_which_input_changed(stack: Any) -> None:
+    body = """
+stages:
+  a: {kind: toy, text: one}
+  other: {kind: toy, text: three}
+  p: {kind: toy_pair, left: l, right: r}
+  b: {kind: toy, text: two, sources: [SOURCES]}
+"""
+    stack.write(body.replace("SOURCES", "a, p.left"))
+    stack.apply()
+    stack.write(body.replace("SOURCES", "other, p.right"))
+    action, reasons = stack.plan()["stages.b"]
+    assert action == "update"
+    assert reasons == ["sources.0 stages.a → stages.other", "sources.1 stages.p.left → stages.p.right"]
+    stack.write(body.replace("SOURCES", "a, p.left").replace("left: l", "left: changed"))
+    assert stack.plan()["stages.b"] == ["maybe", ["only if stages.p changes"]]
+    stack.write(body.replace("SOURCES", "other, p.left").replace("left: l", "left: changed"))
+    assert stack.plan()["stages.b"] == ["update", ["sources.0 stages.a → stages.other"]]
+
+
+def test_an_older_result_is_checked_before_it_stands_again(stack: Any) -> None:
+    stack.write(CHAIN)
+    stack.apply()
+    damaged = corrupt(stack, "stages.b")
+    stack.write(CHAIN.replace("two", "other"))
+    stack.apply()
+    damaged.write_text("garbage")
+    stack.write(CHAIN)
+    assert stack.apply()["empty"]
+    assert text_of(stack, "stages.b") == "twoone"
+
+
+def test_an_external_thing_cannot_become_something_else(stack: Any) -> None:
+    stack.write("storage:\n  s: {kind: toy_cloud, path: FOLDER/s.json}\n")
+    stack.apply()
+    with sqlite3.connect(stack.name_folder / "state.db") as connection:
+        connection.execute("update binding set kind = 'another_cloud'")
+    connection.close()
+    refused = stack.apply()
+    assert (refused["status"], refused["error"]) == (4, "AIFW310")
+    assert "another_cloud" in refused["message"]
+
+
 def test_a_failure_stops_only_its_dependants(stack: Any) -> None:
     stack.write("""
 stages:
@@ -390,8 +433,8 @@ def test_a_full_disk_is_an_error_and_the_state_survives(stack: Any, spare: int) 
         text = json.dumps(result)
         assert "disk is full" in text
         assert "Traceback" not in result["stderr"]
-        assert text_of(stack, "stages.a") == "first"
         ballast.unlink()
+        assert text_of(stack, "stages.a") == "first"
         assert stack.apply()["status"] == 0
         assert text_of(stack, "stages.b") == "x" * 300_000
     finally:
