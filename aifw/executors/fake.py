@@ -64,7 +64,8 @@ class FakeExecutor(Executor):
         folder = running.handle.folder
         try:
             status = self._work(folder, environment, running.asked)
-        # Whatever a job raises ends the job and not the test; like a process, it leaves the traceback in its log.
+        # This is the top of a job, as the worker's is: whatever it raises, an exit too, ends the job and not the test, and is told
+        # in its log. A thread that ended otherwise would leave an engine waiting for it.
         except BaseException:  # noqa: BLE001
             with (folder / "log").open("a", encoding="utf-8") as log:
                 traceback.print_exc(file=log)
