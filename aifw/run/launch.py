@@ -224,6 +224,8 @@ def _environment(threads: int) -> dict[str, str]:
     """Thread counts for every library that would otherwise take all cores and spin."""
     return {
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        # Threads that spin while they wait cost the other jobs more than they give this one.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
     }
