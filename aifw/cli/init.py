@@ -14,6 +14,7 @@ from aifw.errors import UsageError
 STARTER = Path(__file__).with_name("starter.yaml")
 SCHEMA_FOLDER = ".aifw"
 _PLACEHOLDER = "my-stack"
+_LONGEST_NAME = 63
 
 
 @click.command()
@@ -29,13 +30,13 @@ def command(spec: Path, name: str | None, force: bool) -> None:
         spec /= DEFAULT_SPEC
     if spec.exists() and not force:
         raise UsageError(f"{spec} is already there", hint="name another file, or replace it with --force")
-    stack = name if name is not None else _name_of(spec.absolute().parent)
-    if not re.fullmatch(r"[a-z][a-z0-9-]{0,62}", stack):
-        raise UsageError(
-            f"`{stack}` cannot be the name of a stack", hint="small letters, digits and hyphens, starting with a letter"
-        )
     from aifw.kind import all_kinds
     from aifw.spec import schema
+    from aifw.spec.models import PATTERN_WORDS, PUBLISHED_STACK_NAME_PATTERN
+
+    stack = name if name is not None else _name_of(spec.absolute().parent)
+    if not re.fullmatch(PUBLISHED_STACK_NAME_PATTERN, stack) or len(stack) > _LONGEST_NAME:
+        raise UsageError(f"`{stack}` cannot be the name of a stack", hint=PATTERN_WORDS[PUBLISHED_STACK_NAME_PATTERN])
 
     folder = spec.parent / SCHEMA_FOLDER
     try:
@@ -52,4 +53,6 @@ def command(spec: Path, name: str | None, force: bool) -> None:
 def _name_of(folder: Path) -> str:
     """The folder's name as far as it can name a stack."""
     name = re.sub(r"[^a-z0-9]+", "-", os.path.basename(folder).lower()).strip("-")  # noqa: PTH119 - works for the root too
-    return name[:63].rstrip("-") if re.match(r"[a-z]", name) else _PLACEHOLDER
+    from aifw.spec.models import PUBLISHED_STACK_NAME_PATTERN
+
+    return name[:_LONGEST_NAME].rstrip("-") if re.match(PUBLISHED_STACK_NAME_PATTERN, name) else _PLACEHOLDER

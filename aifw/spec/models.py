@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
 from aifw.kind import AnyKind, Output
 from aifw.settings import Ref, Settings, Size
@@ -16,9 +17,15 @@ API_VERSION = "aifw/v1"
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 """Names of resources and aliases."""
 STACK_NAME_PATTERN = r"^[a-z][a-z0-9-]*$"
+RESERVED_STACK_NAMES = ("artifacts", "cache")
+"""Folders that the stacks of a folder share; they lie beside those that are named after a stack."""
+PUBLISHED_STACK_NAME_PATTERN = rf"^(?!({'|'.join(RESERVED_STACK_NAMES)})$)[a-z][a-z0-9-]*$"
+"""Both in one, as an editor reads it; pydantic's patterns cannot say what a text is not."""
 PATTERN_WORDS = {
     NAME_PATTERN: "a name: letters, digits, `_` and `-`, starting with a letter or `_`",
     STACK_NAME_PATTERN: "small letters, digits and hyphens, starting with a letter",
+    PUBLISHED_STACK_NAME_PATTERN: "small letters, digits and hyphens, starting with a letter; not "
+    + " or ".join(RESERVED_STACK_NAMES),
 }
 """What to say to people instead of a pattern."""
 SECTIONS: dict[str, str] = {
@@ -61,10 +68,22 @@ class PolicySettings(Settings):
     """Delete external things whose resource was removed from the spec."""
 
 
+def _not_reserved(name: str) -> str:
+    if name in RESERVED_STACK_NAMES:
+        raise PydanticCustomError(
+            "reserved", f"`{name}` is taken by a folder of .aifw that all stacks share; choose another name"
+        )
+    return name
+
+
 class Metadata(Settings):
     """What the spec is called."""
 
-    name: Annotated[str, Field(pattern=STACK_NAME_PATTERN, max_length=63)]
+    name: Annotated[
+        str,
+        Field(pattern=STACK_NAME_PATTERN, max_length=63, json_schema_extra={"pattern": PUBLISHED_STACK_NAME_PATTERN}),
+        AfterValidator(_not_reserved),
+    ]
     """Names the state; small letters, digits and hyphens."""
     description: str | None = None
     """For people."""

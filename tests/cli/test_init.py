@@ -44,15 +44,16 @@ def test_a_spec_that_is_there_is_kept(tmp_path: Path) -> None:
     assert load([path]).name == "yours"
 
 
-@pytest.mark.parametrize("name", ["Yours", "9lives", "a b", ""])
+@pytest.mark.parametrize("name", ["Yours", "9lives", "a b", "", "cache", "artifacts", "a" * 64])
 def test_names_that_cannot_be(tmp_path: Path, name: str) -> None:
     done = CliRunner().invoke(command, [str(tmp_path / "a.yaml"), "--name", name])
     assert isinstance(done.exception, UsageError)
     assert not (tmp_path / "a.yaml").exists()
 
 
-def test_a_folder_whose_name_says_nothing(tmp_path: Path) -> None:
-    folder = tmp_path / "2026"
+@pytest.mark.parametrize("name", ["2026", "Cache"])
+def test_a_folder_whose_name_cannot_be_that_of_a_stack(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
     folder.mkdir()
     assert CliRunner().invoke(command, [str(folder / "spec.yaml")]).exit_code == 0
     assert load([folder / "spec.yaml"]).name == "my-stack"

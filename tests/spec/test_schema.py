@@ -92,6 +92,13 @@ def test_kinds_are_listed_with_what_they_are() -> None:
     assert snippet["body"] == {"kind": "dpo", "model": "${1}", "data": "${2}"}
 
 
+@pytest.mark.parametrize("name", ["cache", "artifacts"])
+def test_a_stack_is_not_named_as_a_folder_of_the_state(name: str) -> None:
+    assert not TOYS.is_valid(spec(metadata={"name": name}))
+    for longer in (f"{name}s", f"my-{name}"):
+        assert TOYS.is_valid(spec(metadata={"name": longer}))
+
+
 def test_kinds_of_other_packages_bring_their_sections() -> None:
     assert TOYS.is_valid(spec(barns={"a": {"kind": "silo"}}))
     assert not TOYS.is_valid(spec(barns={"a": {"kind": "mill", "from": "x"}}))
