@@ -45,11 +45,14 @@ class Observation:
         fingerprint: Changes when the thing may have changed. Part of the resource's identity.
         summary: The same for people: `512 events`.
         facts: Numbers the forecast may use.
+        rememberable: False if anything else than files reached through the `Workspace` was looked at: a server, a device, a clock.
+            A plan with such an observation is made anew each time.
     """
 
     fingerprint: str
     summary: str
     facts: Facts = field(default_factory=dict)
+    rememberable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,8 @@ class Standing:
 class Workspace:
     """The folder a spec stands in, as a kind's `observe` sees it.
 
+    Which paths are asked for here is noted: a plan without changes is remembered by looking at those paths.
+
     Attributes:
         root: Relative paths in a spec start here.
         digest_of: sha256 of a file, cached by size, mtime and inode.
@@ -194,7 +199,15 @@ class Kind(Generic[S]):
     moves_alias: ClassVar[tuple[str, str] | None] = None
 
     def observe(self, settings: S, workspace: Workspace) -> Observation | None:
-        """Look at what lives outside the store; None if there is nothing. Raises `InputInvalid` if it is not there."""
+        """Look at what lives outside the store; None if there is nothing to look at.
+
+        Reach every file and folder through `workspace.path` or `workspace.digest_of`, also one that turns out not to be there: a plan
+        without changes is remembered, and whether it still holds is found out by looking at just those paths (with everything
+        below a folder). An observation of anything else says `rememberable=False`, and is then made for every plan.
+
+        Raises:
+            InputInvalid: It is not there, or cannot be read.
+        """
         return None
 
     def forecast(self, settings: S, inputs: Mapping[str, InputFacts], machine: Machine, history: History) -> Forecast:

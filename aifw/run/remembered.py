@@ -201,27 +201,35 @@ def _watched(spec: Spec, store: Store, plan: Plan) -> tuple[list[str], list[list
             asked.append(os.fspath(found.absolute()))
             return found
 
+    def watched_digest(path: Path) -> str:
+        asked.append(os.fspath(path.absolute()))
+        return digest_of(path)
+
+    digest_of = store.digest_of()
+    asked: list[str] = []
     paths: list[str] = []
     rows: list[list[Any]] = []
     planned = {step.address: json.loads(step.identity).get("observation") for step in plan.steps}
-    watching = Watching(spec.root, store.digest_of())
+    watching = Watching(spec.root, watched_digest)
     for address, resource in spec.resources.items():
         if type(resource.kind).observe is Kind.observe:
             continue
-        asked: list[str] = []
+        asked.clear()
         try:
             resource.kind.observe(resource.settings, watching)
             # Looked at before it is observed again: a change in between is then seen by the next look.
-            asked = sorted(set(asked))
-            paths += asked
-            rows += _looks(asked, deep=True)
+            seen = sorted(set(asked))
+            paths += seen
+            rows += _looks(seen, deep=True)
             observation = resource.kind.observe(resource.settings, watching)
         except (InputInvalid, OSError):
             return None
         expected = planned.get(address)
         if (observation.fingerprint if observation else None) != (expected["fingerprint"] if expected else None):
             return None
-        if observation is not None and not asked:
+        if observation is not None and not (observation.rememberable and seen):
+            return None
+        if not set(asked).issubset(seen):
             return None
     newest = max((row[2] for row in rows if len(row) > 1), default=0)
     settled = time.time_ns() - newest > _SETTLED_SECONDS * 1e9

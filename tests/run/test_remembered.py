@@ -8,9 +8,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -192,15 +194,53 @@ def test_what_changed_a_moment_ago_is_not_relied_on(folder: Path) -> None:
     assert _remembered(folder).recall(MACHINE) is None
 
 
+def _observe_as(monkeypatch: pytest.MonkeyPatch, observe: Callable[[Path, Workspace], Observation]) -> None:
+    """Replaces how the toy looks at its file; what it finds stays the same."""
+    monkeypatch.setattr(
+        sys.modules["toy.kinds"].Toy,
+        "observe",
+        lambda self, settings, workspace: observe(Path(settings.file), workspace) if settings.file else None,
+    )
+
+
 def test_an_observation_without_a_path_is_not_relied_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    toy = sys.modules["toy.kinds"].Toy
-    former = toy.observe
+    # Like a kind that asks a server: nothing is learnt of where it looked.
+    _observe_as(
+        monkeypatch, lambda file, workspace: Observation(sha256((folder / file).read_bytes()).hexdigest(), "5 bytes")
+    )
+    _remember(folder)
+    assert _remembered(folder).recall(MACHINE) is None
 
-    def observe(self: Any, settings: Any, workspace: Workspace) -> Observation | None:
-        # Like a kind that asks a server: nothing is learnt of where it looked.
-        return former(self, settings, Workspace(workspace.root, workspace.digest_of))
 
-    monkeypatch.setattr(toy, "observe", observe)
+def test_an_observation_that_says_so_is_not_relied_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def observe(file: Path, workspace: Workspace, *, rememberable: bool = False) -> Observation:
+        return Observation(workspace.digest_of(workspace.path(str(file))), "5 bytes", rememberable=rememberable)
+
+    _observe_as(monkeypatch, observe)
+    _remember(folder)
+    assert _remembered(folder).recall(MACHINE) is None
+    _observe_as(monkeypatch, partial(observe, rememberable=True))
+    _remember(folder)
+    assert _remembered(folder).recall(MACHINE) is not None
+
+
+def test_a_path_whose_digest_was_asked_for_is_looked_after(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without `workspace.path`, as a kind does that finds a file beside another.
+    _observe_as(monkeypatch, lambda file, workspace: Observation(workspace.digest_of(workspace.root / file), "5 bytes"))
+    _remember(folder)
+    assert _remembered(folder).recall(MACHINE) is not None
+    _write_input(folder)
+    assert _remembered(folder).recall(MACHINE) is None
+
+
+def test_a_look_that_goes_elsewhere_each_time_is_not_relied_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+
+    def observe(file: Path, workspace: Workspace) -> Observation:
+        workspace.path(f"elsewhere-{next(numbers)}")
+        return Observation(workspace.digest_of(workspace.root / file), "5 bytes")
+
+    _observe_as(monkeypatch, observe)
     _remember(folder)
     assert _remembered(folder).recall(MACHINE) is None
 
