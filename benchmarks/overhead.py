@@ -160,7 +160,19 @@ def _worker(folder: Path, runs: int) -> dict[str, dict[str, float]]:
 def _steps(folder: Path, count: int) -> dict[str, dict[str, float]]:
     """Transactions of each sort in turns."""
     folder.mkdir()
-    entry = JobEntry("", 1, "stages.nothing", "nothing", "run", "k" * 64, "r" * 64, '{"kind":"nothing"}', None, None)
+    entry = JobEntry(
+        id="",
+        run=1,
+        address="stages.nothing",
+        kind="nothing",
+        verb="run",
+        key="k" * 64,
+        recipe="r" * 64,
+        identity='{"kind":"nothing"}',
+        inputs="{}",
+        pid=None,
+        pid_start=None,
+    )
     with (
         closing(Store.open(Layout(folder / "state", "steps"))) as store,
         closing(sqlite3.connect(folder / "bare.db", isolation_level=None)) as bare,
@@ -207,7 +219,7 @@ def _text(result: dict[str, Any]) -> str:
         ("job from start to end, wall", "job_wall", milliseconds),
         ("job, CPU", "job_cpu", milliseconds),
         ("peak memory of the engine", "memory", mebibytes),
-        ("peak memory of a worker", "job_memory", mebibytes),
+        ("peak memory of a worker, as recorded", "job_memory", mebibytes),
     ]
     rows = [[text, *(shown(place["engine"][name]) for place in places.values())] for text, name, shown in engine]
     parts.append(f"A job that does nothing, one of {result['jobs']}\n" + table(["", *heads.values()], rows))
@@ -226,7 +238,10 @@ def _text(result: dict[str, Any]) -> str:
         ]
         for name, text in texts.items()
     ]
-    parts.append("Start of a worker, wall / CPU\n" + table(["", *heads.values()], rows))
+    parts.append(
+        "Start of a worker, wall / CPU, each part by difference to the one before\n"
+        + table(["", *heads.values()], rows)
+    )
     for name, place in places.items():
         least = place["steps"]["bare SQLite commit"]["wall"]
         rows = [
