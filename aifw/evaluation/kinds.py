@@ -140,7 +140,7 @@ class PromoteSettings(Settings):
 
     candidate: Ref[TextModel]
     """The model that may become what the alias points to."""
-    alias: Annotated[str, Field(pattern=r"^[A-Za-z_][\w-]*$")]
+    alias: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
     """Name of an alias of the spec."""
     evidence: Ref[Evaluation]
     """An evaluation of the candidate against what the alias points to."""

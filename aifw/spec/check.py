@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from aifw import kind as kinds
-from aifw.kind import AnyKind, Output
+from aifw.kind import AnyKind
+from aifw.spec.aliases import check_mover, resolve_aliases
 from aifw.spec.diagnose import Report
 from aifw.spec.interpolate import origins
 from aifw.spec.models import NAME_PATTERN, SECTIONS, Header, Reference, Resource
@@ -48,12 +49,14 @@ class Checker:
         header = self.header()
         typed = dict(self.resources())
         resolver = Resolver(self.declared, self.source, self.data, self.report)
-        aliases = self.aliases(header, resolver)
+        aliases = resolve_aliases(header, resolver)
         resources = {}
         for address, (kind, settings) in typed.items():
             resources[address] = Resource(
                 address, kind, settings, resolver.of_resource(address, settings), self.source.of_resource
             )
+            if kind.moves_alias is not None:
+                check_mover(resources[address], resolver)
         report_cycles({address: resource.references for address, resource in resources.items()}, resolver)
         return header, resources, aliases
 
@@ -193,26 +196,6 @@ class Checker:
             for diagnostic in findings(error, data, path, model, subject, self.source, self.data, self.report):
                 self.report.add(diagnostic)
             return None
-
-    def aliases(self, header: Header | None, resolver: Resolver) -> dict[str, Reference]:
-        """What each alias starts with."""
-        written = self.data.get("aliases")
-        if header is None:
-            # Some other part of the header is wrong: nothing more is said about aliases, nor about references to them.
-            resolver.aliases = dict.fromkeys(written) if isinstance(written, dict) else None if written else {}
-            return {}
-        found: dict[str, Reference] = {}
-        for name, alias in header.aliases.items():
-            at = ("aliases", name, "initial")
-            if alias.initial.startswith("@"):
-                self.complain(at, "AIFW035", "an alias cannot start with another alias", "name a resource")
-                reference = None
-            else:
-                reference = resolver.resolve(alias.initial, (Output,), f"aliases.{name}", ("initial",))
-            if reference is not None:
-                found[name] = reference
-        resolver.aliases = {name: found.get(name) for name in header.aliases}
-        return found
 
     def complain(self, path: Path, code: str, message: str, label: str = "", *, key: bool = False) -> None:
         """Report something about a key or a value."""

@@ -111,7 +111,8 @@ CODES: dict[str, Explanation] = {
     ),
     "AIFW030": Explanation(
         "A reference to the wrong thing",
-        "The setting wants the output of another resource, of a certain type; what is named makes something else. The label lists what would fit in this spec.",
+        "The setting wants the output of another resource, of a certain type; what is named makes something else. The label lists what would fit in this spec. "
+        "What an alias may move to is of the type the alias starts with.",
     ),
     "AIFW031": Explanation(
         "A reference to nothing",
@@ -133,7 +134,13 @@ CODES: dict[str, Explanation] = {
     ),
     "AIFW035": Explanation(
         "Unknown alias",
-        "`@name` refers to an alias that is declared below `aliases:` with what it starts as: `aliases: {champion: {initial: base}}`.",
+        "`@name` refers to an alias that is declared below `aliases:` with what it starts as: `aliases: {champion: {initial: base}}`. "
+        "A resource that moves an alias, such as a promotion, names one that is declared there as well, without the `@`.",
+    ),
+    "AIFW036": Explanation(
+        "Not an artifact",
+        "An alias points to an artifact: something a job made, which never changes and is kept. What lives outside of the store, or runs, "
+        "changes or ends while the alias would still point to it. Name the output of a resource that makes an artifact.",
     ),
     "AIFW040": Explanation(
         "A value taken from nothing",

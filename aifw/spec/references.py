@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -110,7 +110,7 @@ class Resolver:
                 return address, fitting[0]
             if fitting:
                 choices = ", ".join(f"{text}.{name}" for name in fitting)
-                self._complain(at, "AIFW033", f"`{text}` has several outputs that fit here", f"write one of: {choices}")
+                self.complain(at, "AIFW033", f"`{text}` has several outputs that fit here", f"write one of: {choices}")
             else:
                 self._wrong_type(text, tuple(kind.produces.values()), types, at)
             return None
@@ -131,7 +131,7 @@ class Resolver:
             if len(addresses) == 1:
                 return addresses[0], None
             if addresses:
-                self._complain(
+                self.complain(
                     at, "AIFW032", f"`{text}` is the name of several resources", f"write one of: {', '.join(addresses)}"
                 )
             else:
@@ -150,7 +150,7 @@ class Resolver:
             return meant[0]
         if meant:
             choices = ", ".join(address if output is None else f"{address}.{output}" for address, output in meant)
-            self._complain(at, "AIFW032", f"`{text}` can be read in several ways", f"write one of: {choices}")
+            self.complain(at, "AIFW032", f"`{text}` can be read in several ways", f"write one of: {choices}")
             return None
         if len(named) == 1:
             return named[0], parts[1]
@@ -166,6 +166,12 @@ class Resolver:
                     return (*address.split(".", 1), *path)
         raise KeyError(field_name)
 
+    def kind_of(self, reference: Reference) -> AnyKind:
+        """The kind of the resource that a resolved reference leads to."""
+        kind = self.declared[reference.address].kind
+        assert kind is not None
+        return kind
+
     def _may_have(self, address: str, output: str) -> bool:
         kind = self.declared[address].kind
         return kind is None or output in kind.produces
@@ -179,14 +185,12 @@ class Resolver:
 
             close = closest(name, list(self.aliases))
             label = f"did you mean `@{close}`?" if close else f"declare it: `aliases: {{{name}: {{initial: ...}}}}`"
-            self._complain(at, "AIFW035", f"there is no alias `{name}`", label)
+            self.complain(at, "AIFW035", f"there is no alias `{name}`", label)
             return None
         initial = self.aliases[name]
         if initial is None:
             return None
-        kind = self.declared[initial.address].kind
-        assert kind is not None
-        made = kind.produces[initial.output]
+        made = self.kind_of(initial).produces[initial.output]
         if not issubclass(made, types):
             self._wrong_type(text, (made,), types, at)
             return None
@@ -204,7 +208,7 @@ class Resolver:
             label = f"did you mean `{close if len(addresses) == 1 else addresses[0]}`?"
         else:
             label = "nothing in this spec has that name"
-        self._complain(at, "AIFW031", f"`{text}` refers to nothing", label)
+        self.complain(at, "AIFW031", f"`{text}` refers to nothing", label)
 
     def _no_output(self, text: str, address: str, output: str, kind: AnyKind, at: Path) -> None:
         from aifw.spec.wording import closest
@@ -215,24 +219,29 @@ class Resolver:
             label = f"did you mean `{prefix}.{close}`?"
         else:
             label = f"outputs: {', '.join(kind.produces)}" if kind.produces else "it has no outputs"
-        self._complain(at, "AIFW033", f"`{address}` has no output `{output}`", label)
+        self.complain(at, "AIFW033", f"`{address}` has no output `{output}`", label)
 
     def _wrong_type(self, text: str, made: Types, types: Types, at: Path) -> None:
-        wants = " or ".join(_a(each) for each in types)
-        makes = " and ".join(dict.fromkeys(_words(each) for each in made)) or "nothing that can be referred to"
+        wants = " or ".join(one(each) for each in types)
+        makes = " and ".join(dict.fromkeys(several(each) for each in made)) or "nothing that can be referred to"
+        what = " or ".join(several(each) for each in types)
+        here = at[-1] if isinstance(at[-1], str) else at[-2]
+        verb = "is" if text.startswith("@") else "makes"
+        message = f"`{here}` wants {wants}, `{text}` {verb} {makes}"
+        self.complain(at, "AIFW030", message, self.choices(what, at, lambda _, made: issubclass(made, types)))
+
+    def choices(self, what: str, at: Path, fits: Callable[[AnyKind, type[Output]], bool]) -> str:
+        """Name the outputs of this spec that fit at a path, for a message."""
         from aifw.spec.wording import shorten
 
-        what = " or ".join(_words(each) for each in types)
-        here = at[-1] if isinstance(at[-1], str) else at[-2]
-        names = [self._short(each) for each in self._fitting(types) if at[:2] != tuple(each.split(".")[:2])]
-        label = f"{what} here: {shorten(names)}" if names else f"nothing in this spec makes {what}"
-        verb = "is" if text.startswith("@") else "makes"
-        self._complain(at, "AIFW030", f"`{here}` wants {wants}, `{text}` {verb} {makes}", label)
+        names = [self._short(each) for each in self._fitting(fits) if at[:2] != tuple(each.split(".")[:2])]
+        return f"{what} here: {shorten(names)}" if names else f"nothing in this spec makes {what}"
 
-    def _fitting(self, types: Types) -> Iterator[str]:
+    def _fitting(self, fits: Callable[[AnyKind, type[Output]], bool]) -> Iterator[str]:
         for address, declared in self.declared.items():
-            if declared.kind is not None:
-                fitting = [name for name, made in declared.kind.produces.items() if issubclass(made, types)]
+            kind = declared.kind
+            if kind is not None:
+                fitting = [name for name, made in kind.produces.items() if fits(kind, made)]
                 if len(fitting) == 1:
                     yield address
                 else:
@@ -243,7 +252,8 @@ class Resolver:
         short = name if len(self.by_name[name]) == 1 else f"{section}.{name}"
         return ".".join([short, *output])
 
-    def _complain(self, at: Path, code: str, message: str, label: str, notes: Sequence[str] = ()) -> None:
+    def complain(self, at: Path, code: str, message: str, label: str, notes: Sequence[str] = ()) -> None:
+        """Report something about the value at a path."""
         if not self.report.covers(at):
             came = origins(self.source, at, self.data)
             self.report.add(self.source.at_value(at).diagnostic(code, message, label, [*came, *notes]))
@@ -290,12 +300,14 @@ def _attributes(settings: type[BaseModel]) -> dict[str, str]:
     return {field.alias or name: name for name, field in settings.model_fields.items()}
 
 
-def _words(output: type[Output]) -> str:
+def several(output: type[Output]) -> str:
+    """Outputs of a type, in words."""
     text = getattr(output, "name", output.__name__).replace("_", " ")
     return text if text.endswith("s") else f"{text}s"
 
 
-def _a(output: type[Output]) -> str:
+def one(output: type[Output]) -> str:
+    """An output of a type, in words."""
     text = getattr(output, "name", output.__name__).replace("_", " ")
     if text.endswith("s"):
         return str(text)
