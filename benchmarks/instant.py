@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from aifw.executors.base import Capabilities, Ended, Executor, Handle
-from aifw.kind import find
+from aifw.kind import Workspace, find
 from aifw.run.order import Order, write_durably
-from aifw.state.artifacts import build_manifest
+from aifw.state.artifacts import build_manifest, digest_of
 
 _FIRST_PID = 1 << 23
 """Above every process id Linux gives out, so that nobody's memory is looked at."""
@@ -57,7 +57,9 @@ class InstantExecutor(Executor):
             (out / name).mkdir(parents=True)
             (out / name / "content.json").write_text(json.dumps([order.address, name, facts[name]]), encoding="utf-8")
         manifest = build_manifest(out, kind.name, tuple(kind.produces), facts)
-        write_durably(folder / "result.json", {"status": "done", "manifest": manifest})
+        seen = kind.observe(kind.settings.model_validate(order.settings), Workspace(Path(order.root), digest_of))
+        observed = seen.fingerprint if seen is not None else None
+        write_durably(folder / "result.json", {"status": "done", "manifest": manifest, "observed": observed})
         self._launched += 1
         handle = Handle(folder, _FIRST_PID + self._launched, 0)
         self._ended.append(Ended(handle, 0, 64 * 1024**2, 0.1))
