@@ -31,6 +31,8 @@ from aifw.units import parse_bytes, parse_money, parse_seconds, parse_share
 T = TypeVar("T")
 
 REFERENCE_PATTERN = r"^(@[A-Za-z_][\w-]*|[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*){0,2})$"
+VARIABLE_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
+"""Names of environment variables."""
 _REFERENCE = re.compile(REFERENCE_PATTERN)
 
 
@@ -161,7 +163,7 @@ Share = Annotated[
 class Secret(Settings):
     """Where a secret is to be found, never the secret: `{env: NAME}` or `{file: PATH}`."""
 
-    env: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
+    env: Annotated[str, Field(pattern=VARIABLE_PATTERN)] | None = None
     """Name of an environment variable."""
     file: str | None = None
     """Path of a file whose first line is the secret."""

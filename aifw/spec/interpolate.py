@@ -287,12 +287,12 @@ def origins(source: Source, path: Path, data: Any) -> list[str]:
             if match["name"] is not None:
                 notes.append(f"from the environment variable `{match['name']}`")
             else:
-                target = (*_typed(match["path"].split("."), data), *found.rest)
+                target = (*typed(match["path"].split("."), data), *found.rest)
                 there = source.find(target).value
                 notes.append(_from(there, f"{_dotted(target)}: {there.text}"))
         if len(matches) != 1 or matches[0]["path"] is None:
             break
-        path = (*_typed(matches[0]["path"].split("."), data), *found.rest)
+        path = (*typed(matches[0]["path"].split("."), data), *found.rest)
     return notes
 
 
@@ -318,14 +318,15 @@ def secretive(source: Source, path: Path) -> bool:
     return False
 
 
-def _typed(parts: list[str], data: Any) -> Path:
-    typed: list[str | int] = []
+def typed(parts: list[str], data: Any) -> Path:
+    """The parts of a written path, as numbers where they lead into a list of `data`."""
+    found: list[str | int] = []
     at = data
     for part in parts:
         key: str | int = int(part) if isinstance(at, list) and part.isdecimal() else part
-        typed.append(key)
+        found.append(key)
         try:
             at = at[key]
         except (KeyError, IndexError, TypeError):
             at = None
-    return tuple(typed)
+    return tuple(found)

@@ -13,7 +13,7 @@ from typing import Any
 
 from aifw.spec import parse
 from aifw.spec.check import Checker
-from aifw.spec.diagnose import Diagnostic, Report
+from aifw.spec.diagnose import Diagnostic, Report, SpecInvalid
 from aifw.spec.interpolate import interpolate
 from aifw.spec.models import Header, Place, Reference, Resource, Spec
 from aifw.spec.overlay import apply_set, document_of_set, merge
@@ -42,11 +42,16 @@ def load(files: Sequence[Path], sets: Sequence[str] = (), *, environment: Mappin
         report.raise_if_any()
         source = Source([*documents, *overrides])
         interpolated: frozenset[tuple[str | int, ...]] = frozenset()
-        if any(document.interpolated for document in source.documents):
-            variables = os.environ if environment is None else environment
-            interpolated = interpolate(data, source, variables, report)
-        header, resources, aliases = Checker(data, source, report, interpolated).check()
-        report.raise_if_any()
+        try:
+            if any(document.interpolated for document in source.documents):
+                variables = os.environ if environment is None else environment
+                interpolated = interpolate(data, source, variables, report)
+            header, resources, aliases = Checker(data, source, report, interpolated).check()
+            report.raise_if_any()
+        except SpecInvalid as invalid:
+            from aifw.spec.mask import masked
+
+            raise masked(invalid, data, source) from None
         assert header is not None
         return _spec(files, data, header, resources, aliases)
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from aifw.kind import AnyKind, Output
-from aifw.settings import Ref, Settings, Size
+from aifw.settings import VARIABLE_PATTERN, Ref, Settings, Size
 
 API_VERSION = "aifw/v1"
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*$"
@@ -26,6 +26,7 @@ PATTERN_WORDS = {
     STACK_NAME_PATTERN: "small letters, digits and hyphens, starting with a letter",
     PUBLISHED_STACK_NAME_PATTERN: "small letters, digits and hyphens, starting with a letter; not "
     + " or ".join(RESERVED_STACK_NAMES),
+    VARIABLE_PATTERN: "the name of an environment variable",
 }
 """What to say to people instead of a pattern."""
 SECTIONS: dict[str, str] = {

@@ -190,6 +190,8 @@ def _phrase(details: ErrorDetails) -> str:
     """What is expected, to follow "must be"; choices are marked and joined later; nothing where pydantic's own words are needed."""
     kind = details["type"]
     context: Mapping[str, Any] = details.get("ctx", {})
+    if kind == "model_type" and context.get("class_name") == "Secret":
+        return "`{env: NAME}` or `{file: PATH}`, never the secret itself"
     if kind in _TYPES:
         return _TYPES[kind]
     if kind in _BOUNDS:

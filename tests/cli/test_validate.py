@@ -11,6 +11,7 @@ import pytest
 
 from aifw.errors import ExitStatus
 
+PLUGIN = Path(__file__).parents[1] / "plugin"
 GOOD = """apiVersion: aifw/v1
 kind: Stack
 metadata: {name: demo}
@@ -64,6 +65,20 @@ def test_an_invalid_spec(folder: Path) -> None:
         "\n"
         "1 error in 1 file. `aifw explain AIFW012` says more.\n"
     )
+
+
+@pytest.mark.parametrize("form", ["text", "json", "github"])
+def test_a_secret_in_clear_is_not_repeated(folder: Path, form: str) -> None:
+    (folder / "secret.yaml").write_text(
+        GOOD + 'stages:\n  a: {kind: toy, token: canary-7f3a}\n  b: {kind: toy, token: "${defaults.token}"}\n'
+        "defaults: {token: canary-7f3b}\n"
+    )
+    for verb in (["validate", "--format", form], ["plan"]):
+        done = aifw(folder, *verb, "secret.yaml", "--set", "stages.b.tokn=canary-7f3c", PYTHONPATH=str(PLUGIN))
+        assert done.returncode == ExitStatus.SPEC_INVALID
+        said = done.stdout + done.stderr
+        assert "`token` must be `{env: NAME}` or `{file: PATH}`" in said
+        assert "canary" not in said
 
 
 def test_json(folder: Path) -> None:
