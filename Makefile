@@ -65,7 +65,7 @@ lint: $(READY)  ## Style, types, import contracts, freshness of the published sc
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m aifw.spec.schema --check
+	$(BIN)/python -m aifw.cli.schema --check
 
 bench: $(READY)  ## Measure planning and the engine's overhead
 	$(BENCH_ENVIRONMENT) $(BIN)/python benchmarks/plan.py
@@ -77,7 +77,7 @@ bench-peers:  ## Install Snakemake and DVC, which the benchmarks are measured be
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check snakemake dvc
 
 schema: $(READY)  ## Write the published schemas anew
-	$(BIN)/python -m aifw.spec.schema --write
+	$(BIN)/python -m aifw.cli.schema --write
 
 clean:  ## Remove the environment, caches, and what the demo made
 	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -2,17 +2,18 @@
 
 Every event has `time` (UTC), `run`, `event`, and where it is about a resource `address`:
 
-    run.started       plan totals            job.started    device, forecast, resumed_from
-    run.finished      state, exit status     job.progress   done, total, unit, metrics
-    resource.reused   artifact               job.metric     name, value, step
-    resource.skipped  because                job.note       text
-    resource.held     reason                 job.checkpoint step
-    resource.forgotten                       job.finished   artifact, seconds, memory, summary
-    alias.moved       alias, before, after   job.failed     error, log (last lines)
-    alias.held        alias, reason          job.stopped    checkpoint
-    run.stopping             waiting_for     run.replanned  because
+    run.started       name, pool, steps, seconds             job.started    job, verb, device, threads, resumed_from, forecast
+    run.stopping      waiting_for                            job.progress   done, total, unit, metrics
+    run.replanned     because                                job.metric     name, value, step
+    run.finished      state, exit, seconds, peak_memory,     job.note       text
+                      results                                job.checkpoint step
+    resource.reused   artifact                               job.finished   artifact, facts, outputs, seconds, memory, cpu,
+    resource.skipped  because                                               work, resumed
+    resource.forgotten                                       job.failed     error, log (last lines), job, checkpoint
+    alias.moved       alias, before, after, verdict          job.stopped    checkpoint
+    alias.held        alias, current, reason, verdict
 
-`memory` (used, budget; bytes) is told twice a second and not kept.
+`memory` (used, budget; bytes) is told twice a second and not kept. `aifw.run.schema` says what each of these is.
 """
 
 from __future__ import annotations

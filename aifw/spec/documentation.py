@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from functools import cache
@@ -61,6 +62,23 @@ def summary(documented: object) -> str:
 def first_paragraph(documented: object) -> str:
     """The first paragraph of a docstring, on one line."""
     return " ".join((inspect.getdoc(documented) or "").split("\n\n")[0].split())
+
+
+def attribute_section(documented: type) -> dict[str, str]:
+    """What the section `Attributes:` of a class's docstring says, by name."""
+    _, _, section = (inspect.getdoc(documented) or "").partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            break
+        begins = re.match(r" {4}(\w+): (.*)", line)
+        if begins is not None:
+            name = begins[1]
+            found[name] = begins[2]
+        elif name and line.strip():
+            found[name] += f" {line.strip()}"
+    return found
 
 
 _PLAIN: dict[object, str] = {int: "whole number", float: "number", str: "text", bool: "true or false", Any: "anything"}

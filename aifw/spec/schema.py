@@ -3,16 +3,12 @@
 It is pydantic's schema rewritten for editors. Draft-07, which all of them read. `kind` is an `enum`, and `if`/`then` picks the
 settings, so that a wrong `kind` yields one message rather than one per kind. Every value may be `${...}` instead: `if` it is
 such a string, anything goes, `else` the type applies; `anyOf` would spoil what an editor shows beside the key.
-
-    python -m aifw.spec.schema --write    write the schema of the built-in kinds, into the package and below schemas/
-    python -m aifw.spec.schema --check    exit with 1 if what is written there is not up to date
 """
 
 from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -265,25 +261,3 @@ def _merged(out: Schema) -> Schema:
 def text(document: Schema) -> str:
     """A schema as it is written to a file."""
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Write or check the published files. Returns the exit status."""
-    published = Path(__file__).parents[2] / "schemas" / NAME
-    targets = [PACKAGED, *([published] if published.parent.is_dir() else [])]
-    wanted = text(schema())
-    if list(arguments) == ["--write"]:
-        for target in targets:
-            target.write_text(wanted, encoding="utf-8")
-        return 0
-    if list(arguments) == ["--check"]:
-        stale = [target for target in targets if not target.exists() or target.read_text(encoding="utf-8") != wanted]
-        for target in stale:
-            sys.stderr.write(f"{target} is not up to date: run `python -m aifw.spec.schema --write`\n")
-        return 1 if stale else 0
-    sys.stderr.write("usage: python -m aifw.spec.schema --write | --check\n")
-    return 64
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
