@@ -211,14 +211,14 @@ class _Planner:
 
     def _decide(self, step: Step, resource: Resource, own: str, digests: Mapping[str, str]) -> Step:
         binding = self.snapshot.bindings.get(resource.address)
-        if binding is not None and not binding.key:
-            # Its creation was begun and never recorded: it is created again under the same key, which adopts what is there.
-            binding = None
         if binding is not None and binding.kind != resource.kind.name and binding.family == "external":
             raise Refused(
                 f"{resource.address} stands for a {binding.kind} that exists outside the store; as a {resource.kind.name} it would be lost sight of",
                 hint="give the new one another name: the old one is then deleted when you allow it",
             )
+        if binding is not None and not binding.key:
+            # Its creation or deletion was begun and never recorded: it is created again, which under the same key adopts what is there.
+            binding = None
         if binding is not None and binding.kind != resource.kind.name:
             binding = replace(binding, artifact="")
         if binding is not None and binding.artifact:
@@ -273,7 +273,12 @@ class _Planner:
         if binding is None:
             return replace(step, action=Action.CREATE, reasons=(Reason("new", "new"),))
         if not reasons:
-            reasons = (Reason("input", "its artifact is no longer in the store"),)
+            there = binding.artifact in self.snapshot.artifacts
+            reasons = (
+                (Reason("observation", "what it reads changed while it was made"),)
+                if there
+                else (Reason("input", "its artifact is no longer in the store"),)
+            )
         return replace(step, action=Action.UPDATE, reasons=reasons)
 
     def _changes(self, step: Step, resource: Resource, own: str, binding: Binding | None) -> tuple[Reason, ...]:

@@ -50,7 +50,7 @@ class Binding:
     Attributes:
         family: Of its kind.
         artifact: Digest; empty for an external resource.
-        key: Of what it was made from; empty for an external thing that an interrupted run may have created.
+        key: Of what it was made from; empty for an external thing that an interrupted run may have created or deleted.
         identity_json: The identity it was made under, for telling what changed.
         inputs_json: By field, what each reference meant and the digest of that output, for the same purpose.
     """

@@ -82,12 +82,13 @@ def apply(
         try:
             recover(store, executor)
             plan_id = planfile.digest(request.saved) if request.saved is not None else None
+            # A saved plan is carried out once: what it made again before it was interrupted is not made yet again.
+            already = store.done_by(plan_id) if plan_id is not None else frozenset()
             total = Outcome()
             for attempt in range(_MOST_PLANS):
                 snapshot = take_snapshot(spec, store)
-                plan = compile(
-                    spec, snapshot, targets=request.targets, replaced=request.replaced if attempt == 0 else ()
-                )
+                replaced = [each for each in request.replaced if each not in already and not total.acted_on(each)]
+                plan = compile(spec, snapshot, targets=request.targets, replaced=replaced)
                 if request.saved is not None:
                     progressed = store.moved_only_by(planfile.digest(request.saved), request.saved["serial"])
                     planfile.check(request.saved, plan, progressed)
@@ -97,11 +98,8 @@ def apply(
                 if plan.empty and not _rebinds(plan, snapshot):
                     return total
                 outcome = _run(spec, plan, store, plan_id, executor, listener, request, snapshot)
-                total.results.update(outcome.results)
-                total.seconds += outcome.seconds
-                total.peak_memory = max(total.peak_memory, outcome.peak_memory)
-                total.interrupted = outcome.interrupted
-                if not outcome.replan:
+                total.add(outcome)
+                if not outcome.replan or outcome.interrupted:
                     return total
             raise StateError(
                 f"artifacts were found damaged {_MOST_PLANS} times in a row: {outcome.replan}",
@@ -115,7 +113,10 @@ def _rebinds(plan: Plan, snapshot: Snapshot) -> bool:
     """Whether an otherwise empty plan makes an address stand for an older result."""
     return any(
         step.action in {Action.REUSE, Action.HELD}
-        and (step.address not in snapshot.bindings or snapshot.bindings[step.address].key != step.key)
+        and (
+            (binding := snapshot.bindings.get(step.address)) is None
+            or (binding.key, binding.artifact) != (step.key, step.artifact or "")
+        )
         for step in plan.steps
     )
 

@@ -152,7 +152,9 @@ class Engine:
         key = combine(step.identity, {field: each.digest for field, each in inputs.items()})
         afresh = step.address in self._replaced
         if not afresh:
-            known = self._inputs.known(resource, key) or self._inputs.settled(step, resource, inputs)
+            known = self._inputs.known(resource, key)
+            if known is None:
+                known = self._inputs.settled(step, resource, inputs)
             if known is not None:
                 return self._keep(step, known, key, {field: each.digest for field, each in inputs.items()})
         if any(running.entry.key == key for running in self._running.values()):
@@ -251,13 +253,18 @@ class Engine:
             return
         self._memory_seen_at = now
         total = 0
+        worst, excess = None, 0
         for running in self._running.values():
             used = held_by_tree(running.handle.pid) or 0
             running.peak = max(running.peak, used)
             total += used
-            if used > self._limits.memory and not running.over:
-                running.over = used
-                self._executor.end(running.handle)
+            # What has no forecast is an effect under way, and small.
+            if used - running.memory > excess and (running.forecast is not None or used > self._limits.memory):
+                worst, excess = running, used - running.memory
+        if total > self._limits.memory and worst is not None and not any(each.over for each in self._running.values()):
+            # One at a time: what it frees may be enough for the others.
+            worst.over = worst.memory + excess
+            self._executor.end(worst.handle)
         self.outcome.peak_memory = max(self.outcome.peak_memory, total)
         self._events.tell("memory", used=total, budget=self._limits.memory)
 
@@ -319,9 +326,15 @@ class Engine:
     def _what_went_wrong(self, running: Running, ended: Ended, result: Mapping[str, Any] | None) -> dict[str, Any]:
         if running.over:
             used, budget = format_bytes(running.over), format_bytes(self._limits.memory)
+            message = f"exceeded its memory: used {used}, the budget is {budget}"
+            if running.over <= self._limits.memory:
+                message = (
+                    f"exceeded its memory: used {used} where {format_bytes(running.memory)} was forecast,"
+                    f" and the jobs beside it needed the rest of the budget of {budget}"
+                )
             return {
                 "code": MemoryRefused.code,
-                "message": f"exceeded its memory: used {used}, the budget is {budget}",
+                "message": message,
                 "hint": "its last checkpoint is kept; raise hardware.memory.budget, or make the job smaller",
             }
         if result is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +31,7 @@ def keep_result(store: Store, entry: JobEntry, result: Mapping[str, Any], actual
     verdict = _verdict(manifest)
     if verdict is not None:
         aliases.record_verdict(store, entry.address, verdict, entry.run)
-    jobs.committed(store, entry, made, actual, manifest["facts"])
+    jobs.committed(store, entry, made, actual, manifest["facts"], reusable=_read_what_was_planned(entry, result))
     shutil.rmtree(store.layout.checkpoints(entry.key), ignore_errors=True)
     return made
 
@@ -42,6 +43,14 @@ def _already_kept(store: Store, manifest: Mapping[str, Any]) -> str:
         f"artifact {digest[:12]} is neither in the job nor in the store"
     )
     return digest
+
+
+def _read_what_was_planned(entry: JobEntry, result: Mapping[str, Any]) -> bool:
+    """Whether what the kind observes was the same before and after. A file may change while a job reads it; what came out then
+    stands until the next plan, but must not be taken for what the key says when the file goes back to what it was.
+    """
+    planned = json.loads(entry.identity).get("observation")
+    return planned is None or result.get("observed") == planned["fingerprint"]
 
 
 def _verdict(manifest: Mapping[str, Any]) -> dict[str, Any] | None:

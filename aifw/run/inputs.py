@@ -71,9 +71,10 @@ class Inputs:
         return found
 
     def known(self, resource: Resource, key: str) -> str | None:
-        """An artifact made before under this key: an input changed, but not what matters of it."""
+        """An artifact made before under this key: an input changed, but not what matters of it. Empty for an external thing that stands."""
         if resource.kind.family != "artifact":
-            return None
+            binding = self._snapshot.bindings.get(resource.address)
+            return "" if binding is not None and binding.key == key else None
         rows = self._store.rows(
             "select m.artifact from made m join artifact a on a.digest = m.artifact where m.key = ? and a.damage = ''",
             key,

@@ -50,7 +50,7 @@ class Running:
     Attributes:
         memory: Bytes set aside for it.
         peak: Most it was seen to hold.
-        over: What it held when it was ended for exceeding the budget, or 0.
+        over: What it held when it was ended because the budget was exceeded, or 0.
         undoing: It removes what an interrupted run may have created; the step itself comes after it.
     """
 

@@ -50,6 +50,19 @@ class Outcome:
         """How many resources ended so."""
         return sum(result.status in statuses for result in self.results.values())
 
+    def acted_on(self, address: str) -> bool:
+        """Whether something was done about a resource."""
+        return address in self.results and self.results[address].status in {"done", "moved", "held", "failed"}
+
+    def add(self, later: Outcome) -> None:
+        """Take in how the same apply went on after a new plan; what was done before it counts although nothing is left to do."""
+        for address, result in later.results.items():
+            if result.status != "unchanged" or not self.acted_on(address) or self.results[address].status == "failed":
+                self.results[address] = result
+        self.seconds += later.seconds
+        self.peak_memory = max(self.peak_memory, later.peak_memory)
+        self.interrupted = later.interrupted
+
     @property
     def exit_status(self) -> ExitStatus:
         """A failed job outranks an interruption, which outranks a gate."""

@@ -1,7 +1,7 @@
 """The process that does one job: `python -m aifw.run.worker FOLDER`.
 
 It holds the reading end of a pipe from the engine. At end of file the engine is gone: the job is asked to stop, and the process
-exits in any case after a grace period, so that no worker outlives its engine.
+exits in any case after a grace period, together with everything it started, so that no worker outlives its engine.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import resource
+import select
 import signal
 import sys
 import threading
@@ -17,15 +18,15 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from aifw.boundary import boundary
-from aifw.errors import AifwError, JobStopped, NoSpace
+from aifw.errors import AifwError, InputInvalid, JobStopped, NoSpace
 from aifw.executors.local import LOCK_VARIABLE, start_time
 from aifw.job import Control, Input, Job, sync_tree
-from aifw.kind import AnyKind, find, function
+from aifw.kind import AnyKind, Workspace, find, function
 from aifw.run.order import Order, write_durably
-from aifw.state.artifacts import build_manifest
+from aifw.state.artifacts import build_manifest, digest_of
 
 GRACE_VARIABLE = "AIFW_GRACE_SECONDS"
 _SHOWN_PER_SECOND = 5.0
@@ -68,7 +69,17 @@ def _listen(asked: Control) -> None:
             setattr(asked, name, True)
     asked.stop = True
     time.sleep(float(os.environ.get(GRACE_VARIABLE, "30")))
-    os._exit(4)
+    _leave(4)
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process. Without an engine, which would do it, also end what the job started: they are one process group."""
+    poll = select.poll()
+    poll.register(0, 0)
+    abandoned = any(event & select.POLLHUP for _, event in poll.poll(0))
+    if abandoned and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(status)
 
 
 def _reporter(write: Callable[[str], object]) -> Callable[[str, Mapping[str, Any]], None]:
@@ -107,7 +118,8 @@ def _attempt(folder: Path, asked: Control, report: Callable[[str, Mapping[str, A
         if missing:
             raise AifwError(f"the kind `{kind.name}` left no output {', '.join(missing)}")
         sync_tree(job.out)
-        return {"status": "done", "manifest": build_manifest(job.out, kind.name, job.outputs, job.facts)}
+        manifest = build_manifest(job.out, kind.name, job.outputs, job.facts)
+        return {"status": "done", "manifest": manifest, "observed": _observed(kind, job)}
     except JobStopped:
         return {"status": "stopped"}
     except AifwError as error:
@@ -130,6 +142,15 @@ def _attempt(folder: Path, asked: Control, report: Callable[[str, Mapping[str, A
 
 def _failed(code: str, message: str, hint: str | None) -> dict[str, Any]:
     return {"status": "failed", "error": {"code": code, "message": message, "hint": hint}}
+
+
+def _observed(kind: AnyKind, job: Job[Any]) -> str | None:
+    """What the kind observes once the work is done. If that is not what was planned, it read something else than the key says."""
+    try:
+        observation = kind.observe(job.settings, Workspace(job.root, digest_of))
+    except (InputInvalid, OSError):
+        return None
+    return observation.fingerprint if observation is not None else None
 
 
 def _work(kind: AnyKind, verb: str) -> str:
@@ -178,4 +199,4 @@ if __name__ == "__main__":
     status = main(Path(sys.argv[1]))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)
+    _leave(status)

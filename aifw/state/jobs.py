@@ -64,11 +64,22 @@ def launched(store: Store, job: str, pid: int, pid_start: int) -> None:
     boundary("job.launched")
 
 
-def committed(store: Store, entry: JobEntry, made: Made, actual: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """A job is done: register its artifact, its key and what the address now stands for, in one step."""
+def committed(
+    store: Store,
+    entry: JobEntry,
+    made: Made,
+    actual: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    *,
+    reusable: bool = True,
+) -> None:
+    """A job is done: register its artifact, its key and what the address now stands for, in one step.
+
+    What is not `reusable` is not registered under its key.
+    """
     boundary("job.before_commit")
     with store.transaction() as connection:
-        put_artifact(connection, made, entry.key, entry.id)
+        put_artifact(connection, made, entry.key if reusable else None, entry.id)
         put_binding(
             connection,
             Binding(

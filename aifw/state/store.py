@@ -20,6 +20,7 @@ from aifw.state.database import connect, transaction, translated
 from aifw.state.layout import Layout
 
 _HISTORY_LENGTH = 20
+_SETTLED_SECONDS = 1.0
 
 
 def now() -> str:
@@ -138,12 +139,13 @@ class Store:
         return {row[0]: row[1] for row in self.rows(query)}
 
     def _add_unrecorded(self, bindings: dict[str, Binding]) -> None:
-        """External things an interrupted run was about to create or change, so that nothing real is forgotten."""
+        """External things an interrupted run was about to create, change or delete, so that nothing real is forgotten."""
         for address, kind, verb in self.rows("select address, kind, verb from effect where state = 'intended'"):
             if verb == "create":
                 bindings.setdefault(address, Binding(address, kind, "external", "", "", ""))
             elif address in bindings:
-                bindings[address] = replace(bindings[address], key=UNRECORDED)
+                # What may be gone cannot be changed in place, only created again.
+                bindings[address] = replace(bindings[address], key="" if verb == "delete" else UNRECORDED)
 
     def _damage(self, digest: str, fingerprint: str) -> str:
         if self.artifacts.fingerprint(digest) == fingerprint:
@@ -183,8 +185,12 @@ class Store:
         def digest(path: Path) -> str:
             status = path.stat()
             look = (status.st_size, status.st_mtime_ns, status.st_ino)
-            # From before the file is read: if it changes under our eyes, the next look differs.
-            self._looks[os.fspath(path)] = look
+            # From before the file is read: if it changes under our eyes, the next look differs. Unless it changed a moment ago:
+            # then it can change again within the same tick of the clock, and is read again next time.
+            if time.time_ns() - status.st_mtime_ns > _SETTLED_SECONDS * 1e9:
+                self._looks[os.fspath(path)] = look
+            else:
+                self._looks.pop(os.fspath(path), None)
             seen = known.get(os.fspath(path))
             if seen is not None and seen[:3] == look:
                 return str(seen[3])
@@ -227,6 +233,13 @@ class Store:
             plan,
         )
         return not others[0][0]
+
+    def done_by(self, plan: str) -> frozenset[str]:
+        """Addresses for which runs of this saved plan finished a job."""
+        found = self.rows(
+            "select j.address from job j join run r on r.id = j.run where r.plan = ? and j.state = 'done'", plan
+        )
+        return frozenset(row[0] for row in found)
 
     # Bindings
 
@@ -274,8 +287,8 @@ def put_binding(connection: sqlite3.Connection, binding: Binding, facts: Mapping
     )
 
 
-def put_artifact(connection: sqlite3.Connection, made: Made, key: str, job: str) -> None:
-    """Register an artifact and the key it was made under, inside a transaction."""
+def put_artifact(connection: sqlite3.Connection, made: Made, key: str | None, job: str) -> None:
+    """Register an artifact and the key it can be found under, if any, inside a transaction."""
     connection.execute(
         "replace into artifact (digest, kind, size, fingerprint, facts, damage, job, made_at) values (?, ?, ?, ?, ?, '', ?, ?)",
         (
@@ -295,4 +308,5 @@ def put_artifact(connection: sqlite3.Connection, made: Made, key: str, job: str)
             for name, output in made.manifest["outputs"].items()
         ],
     )
-    connection.execute("replace into made (key, artifact) values (?, ?)", (key, made.digest))
+    if key is not None:
+        connection.execute("replace into made (key, artifact) values (?, ?)", (key, made.digest))

@@ -51,6 +51,19 @@ def test_no_worker_outlives_an_engine_that_was_killed(tmp_path: Path, do: str) -
     assert (tmp_path / "job" / "result.json").exists() == (do == "wait")
 
 
+def test_nothing_that_a_job_started_outlives_an_engine_that_was_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ENGINE, str(tmp_path), "start_child"]
+    engine = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert engine.stdout is not None
+    engine.stdout.readline()
+    suite = TestLocalExecutor()
+    suite._until((tmp_path / "heartbeat").exists)
+    engine.kill()
+    engine.communicate()
+    suite._until(lambda: not LocalExecutor().alive(tmp_path / "job"))
+    suite._assert_silent(tmp_path / "heartbeat")
+
+
 def test_an_interrupt_at_the_terminal_reaches_the_engine_alone(tmp_path: Path) -> None:
     suite = TestLocalExecutor()
     with suite._executor() as executor:

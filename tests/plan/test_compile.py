@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from world import GIB, MIB, World, machine, spec_of, stages, with_kind
 
-from aifw.errors import ExitStatus, MemoryRefused, UsageError
+from aifw.errors import ExitStatus, MemoryRefused, Refused, UsageError
 from aifw.kind import Estimate, Forecast, Observation, find
 from aifw.plan.model import Action, AliasChange, Plan, Step
 from aifw.plan.snapshot import UNRECORDED, Binding
@@ -180,7 +180,10 @@ def test_a_new_input_is_told_from_a_changed_one() -> None:
     both = spec_of(
         stages(first={"text": "a"}, second={"text": "-", "sources": ["first", "other"]}, other={"text": "o"})
     )
-    assert said(world.plan(both), "second") == (Action.UPDATE, ["sources: 1 → 2 inputs"])
+    assert said(world.plan(both), "second") == (
+        Action.UPDATE,
+        ["sources: 1 → 2 inputs", "sources.1 unset → stages.other"],
+    )
     swapped = spec_of(stages(first={"text": "a"}, second={"text": "-", "sources": ["other"]}, other={"text": "o"}))
     assert said(world.plan(swapped), "second") == (Action.UPDATE, ["input stages.other changed"])
 
@@ -253,6 +256,13 @@ def test_an_external_thing_that_may_have_been_made_is_created_not_updated() -> N
     assert said(world.plan(spec_of(stages(a={}))), "disk") == (Action.DELETE, ["no longer in the spec"])
 
 
+def test_an_external_thing_that_may_have_been_made_is_not_lost_sight_of_as_another_kind() -> None:
+    spec = spec_of({"storage": {"disk": {"kind": "toy_cloud", "path": "p"}}})
+    intended = Binding("storage.disk", "another_cloud", "external", "", "", "")
+    with pytest.raises(Refused, match="another_cloud"):
+        replace(World(), bindings={"storage.disk": intended}).plan(spec)
+
+
 # Aliases and verdicts
 
 
@@ -279,7 +289,7 @@ def test_a_promotion_is_carried_out_and_then_rests() -> None:
     plan = world.plan(spec)
     assert step(plan, "user").after == (), "a set alias is no edge"
     assert said(plan, "gate") == (Action.REUSE, ["already champion"])
-    assert said(plan, "user") == (Action.UPDATE, ["input @champion changed"])
+    assert said(plan, "user") == (Action.UPDATE, ["@champion changed"])
     assert {each.address for each in plan.changes} == {"stages.user"}
     world = world.apply(spec, plan)
     assert world.plan(spec).empty

@@ -16,7 +16,7 @@ from typing import Any
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.kind import Observation, Standing
 from aifw.plan.compile import compile  # noqa: A004 - the word of the design
-from aifw.plan.identity import canonical, combine
+from aifw.plan.identity import canonical, combine, described_inputs
 from aifw.plan.model import PENDING, Action, Plan, Step
 from aifw.plan.snapshot import ArtifactRecord, Binding, OutputRecord, Pointer, Snapshot
 from aifw.plan.verdict import consequence
@@ -142,7 +142,8 @@ class _Application:
         resource = self.spec.resources[step.address]
         if step.action not in PENDING or step.effect_only:
             assert step.key is not None
-            self._bind(step, resource, step.artifact or "", step.key)
+            digests = {each.field: each.digest or "" for each in step.inputs}
+            self._bind(step, resource, step.artifact or "", step.key, digests)
             if step.effect_only:
                 self._judge(step, resource)
             return
@@ -152,14 +153,14 @@ class _Application:
         if resource.kind.family != "artifact":
             if self._bound_key(step.address) != key:
                 self.ran.append(step.address)
-            self._bind(step, resource, "", key)
+            self._bind(step, resource, "", key, digests)
             return
         artifact = self._known(step, resource, key, digests)
         if artifact is None:
             self.ran.append(step.address)
             artifact = self._make(resource, inputs)
             self.made[key] = artifact
-        self._bind(step, resource, artifact, key)
+        self._bind(step, resource, artifact, key, digests)
         self._judge(step, resource)
 
     def _bound_key(self, address: str) -> str | None:
@@ -204,10 +205,11 @@ class _Application:
         self.contents[digest] = text
         return OutputRecord(digest, json.dumps(facts))
 
-    def _bind(self, step: Step, resource: Resource, artifact: str, key: str) -> None:
+    def _bind(self, step: Step, resource: Resource, artifact: str, key: str, digests: Mapping[str, str]) -> None:
         kind = resource.kind
+        inputs = described_inputs({each.field: (each.source, digests[each.field]) for each in step.inputs})
         self.bindings[step.address] = Binding(
-            step.address, kind.name, kind.family, artifact, key, step.recipe, step.identity
+            step.address, kind.name, kind.family, artifact, key, step.recipe, step.identity, inputs
         )
         for name, reference in self.spec.aliases.items():
             if reference.address == step.address and name not in self.aliases:

@@ -112,6 +112,56 @@ def test_an_older_result_is_checked_before_it_stands_again(stack: Any) -> None:
     assert text_of(stack, "stages.b") == "twoone"
 
 
+def test_what_was_made_while_its_source_changed_is_not_taken_for_what_was_planned(stack: Any) -> None:
+    source = stack.folder / "data"
+    source.write_text("old")
+    stack.write("stages:\n  a: {kind: toy, file: data, steps: 10, pause: 0.1}\n")
+    engine = stack.start()
+    deadline = time.monotonic() + 30
+    while not list(stack.name_folder.glob("checkpoints/*/step-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    source.write_text("changed")
+    engine.communicate(timeout=60)
+    assert text_of(stack, "stages.a") == "changed"
+    source.write_text("old")
+    assert stack.plan()["stages.a"] == ["update", ["what it reads changed while it was made"]]
+    assert stack.apply()["empty"]
+    assert text_of(stack, "stages.a") == "old"
+    source.write_text("changed")
+    assert stack.apply()["empty"]
+    assert text_of(stack, "stages.a") == "changed"
+
+
+def test_who_shares_a_key_stands_for_what_was_made_last_under_it(stack: Any) -> None:
+    source = stack.folder / "source"
+    source.write_text("1")
+    stack.write("stages:\n  a: {kind: toy, unobserved: source}\n  b: {kind: toy, unobserved: source}\n")
+    stack.apply()
+    source.write_text("2")
+    assert stack.apply("--replace", "stages.a")["empty"]
+    stack.apply()
+    assert (text_of(stack, "stages.a"), text_of(stack, "stages.b")) == ("2", "2")
+    assert stack.plan()["stages.b"] == ["reuse", []]
+
+
+def test_an_external_thing_is_left_alone_if_its_input_turns_out_the_same(stack: Any) -> None:
+    body = """
+stages:
+  a: {kind: toy, text: TEXT, only_length: true}
+storage:
+  s: {kind: toy_cloud, path: FOLDER/s.json, source: a}
+"""
+    stack.write(body.replace("TEXT", "one"))
+    stack.apply()
+    stack.write(body.replace("TEXT", "six"))
+    assert stack.plan()["storage.s"] == ["maybe", ["only if stages.a changes"]]
+    result = stack.apply()
+    assert result["results"] == {"stages.a": "done", "storage.s": "unchanged"}
+    assert result["empty"]
+    assert rows(stack, "select verb from job where address = 'storage.s'") == [("create",)]
+
+
 def test_an_external_thing_cannot_become_something_else(stack: Any) -> None:
     stack.write("storage:\n  s: {kind: toy_cloud, path: FOLDER/s.json}\n")
     stack.apply()
@@ -163,6 +213,19 @@ def test_a_job_over_the_memory_budget_is_ended(stack: Any) -> None:
     assert result["status"] == 4
     assert "exceeded its memory" in result["errors"]["stages.big"]["message"]
     stack.wait_for_workers()
+
+
+def test_jobs_that_exceed_the_budget_together_lose_the_one_that_takes_more_than_its_share(stack: Any) -> None:
+    stack.write("""
+hardware: {memory: {budget: 800MiB}, threads: 2}
+stages:
+  honest: {kind: toy, text: a, fail: hungry, memory: 600MiB}
+  modest: {kind: toy, text: b, fail: hungry}
+""")
+    result = stack.apply()
+    assert result["results"] == {"stages.honest": "done", "stages.modest": "failed"}
+    assert result["status"] == 4
+    assert "1.1 MiB was forecast" in result["errors"]["stages.modest"]["message"]
 
 
 def test_a_forecast_over_the_budget_is_refused(stack: Any) -> None:
@@ -310,6 +373,65 @@ def test_damage_that_leaves_times_alone_is_found_on_use(stack: Any) -> None:
     result = stack.apply()
     assert result["results"] == {"stages.a": "done", "stages.b": "done"}
     assert text_of(stack, "stages.b") == "threeone"
+
+
+FOUND_ON_USE = """
+hardware: {threads: THREADS}
+stages:
+  base: {kind: toy, text: base}
+  old: {kind: toy, text: old}
+  user: {kind: toy, text: TEXT, sources: [old]}
+aliases: {best: {initial: base}}
+"""
+
+
+def damage_on_use(stack: Any, address: str) -> None:
+    path = corrupt(stack, address)
+    status = path.stat()
+    path.write_text("0ld")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_verdict_counts_although_a_new_plan_was_needed_after_it(stack: Any) -> None:
+    body = FOUND_ON_USE.replace("THREADS", "1")
+    stack.write(body.replace("TEXT", "before"))
+    stack.apply()
+    damage_on_use(stack, "stages.old")
+    gate = '  candidate: {kind: toy, text: x}\n  gate: {kind: toy_gate, candidate: candidate, baseline: "@best", alias: best}\n'
+    stack.write(body.replace("TEXT", "after").replace("  old:", f"{gate}  old:"))
+    result = stack.apply()
+    assert len(rows(stack, "select id from run")) == 3, "damage was found after the verdict"
+    assert (result["results"]["stages.candidate"], result["results"]["stages.gate"]) == ("done", "held")
+    assert result["status"] == 5
+
+
+def test_what_was_asked_for_is_made_again_although_a_new_plan_was_needed_before(stack: Any) -> None:
+    body = FOUND_ON_USE.replace("THREADS", "1").replace("aliases:", "  zoo: {kind: toy, witness: WITNESS}\naliases:")
+    stack.write(body.replace("TEXT", "before"))
+    stack.apply()
+    damage_on_use(stack, "stages.old")
+    stack.write(body.replace("TEXT", "after"))
+    assert stack.apply("--replace", "stages.zoo")["empty"]
+    assert len(stack.witnessed()) == 2
+
+
+def test_an_interrupt_while_a_new_plan_is_needed_ends_the_apply(stack: Any) -> None:
+    body = FOUND_ON_USE.replace("THREADS", "2").replace("old:", "a_slow: {kind: toy, steps: STEPS, pause: 0.1}\n  old:")
+    stack.write(body.replace("TEXT", "before").replace("STEPS", "0"))
+    stack.apply()
+    damage_on_use(stack, "stages.old")
+    stack.write(body.replace("TEXT", "after").replace("STEPS", "40"))
+    engine = stack.start()
+    deadline = time.monotonic() + 30
+    while not list(stack.name_folder.glob("checkpoints/*/step-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    engine.send_signal(signal.SIGINT)
+    out, _ = engine.communicate(timeout=60)
+    assert engine.returncode == 130
+    assert json.loads(out)["results"]["stages.a_slow"] == "stopped"
+    assert "run.replanned" in (stack.name_folder / "runs" / "2" / "events.jsonl").read_text()
+    assert stack.apply()["empty"]
 
 
 def test_an_artifact_deleted_by_hand_is_made_again(stack: Any) -> None:
@@ -461,3 +583,22 @@ def test_saved_plan_is_refused_once_the_state_moved(stack: Any) -> None:
     stack.apply()
     with pytest.raises(PlanStale):
         apply(spec, layout, Request(saved=saved), lambda _: None, lambda _: True)
+
+
+def test_a_saved_plan_makes_again_only_once(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aifw.plan import planfile
+    from aifw.run.apply import Request, apply
+    from aifw.run.planning import make_plan
+    from aifw.spec.load import load
+    from aifw.state.layout import Layout
+
+    stack.write(CHAIN)
+    stack.apply()
+    spec = load([stack.spec])
+    layout = Layout(stack.state, spec.name)
+    saved = planfile.document(make_plan(spec, layout, replaced=["stages.a", "stages.b"]))
+    request = Request(saved=saved, replaced=saved["replaced"])
+    monkeypatch.setenv("PYTHONPATH", stack.environment()["PYTHONPATH"])
+    for _ in range(2):
+        assert apply(spec, layout, request, lambda _: None, lambda _: True) is not None
+        assert len(stack.witnessed()) == 4

@@ -172,6 +172,18 @@ def test_an_update_nobody_recorded_is_done_again_even_if_it_was_taken_back(stack
     check_intact(stack)
 
 
+def test_a_deletion_nobody_recorded_does_not_keep_it_from_being_wanted_again(stack: Any) -> None:
+    stack.write(CREATED.replace("SIZE", "1"))
+    stack.apply()
+    stack.write("stages:\n  a: {kind: toy}\n")
+    assert stack.apply("--delete", AIFW_CRASH_AT="worker.worked")["status"] == 1
+    assert not (stack.folder / "s.json").exists()
+    stack.write(CREATED.replace("SIZE", "1"))
+    finish(stack)
+    assert [line.split()[0] for line in stack.witnessed()] == ["create", "delete", "create"]
+    check_intact(stack)
+
+
 def kill_at_random(stack: Any, times: int, seed: int) -> None:
     chance = random.Random(seed)
     for instant in range(times):

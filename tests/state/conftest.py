@@ -54,7 +54,7 @@ def commit(make: Callable[..., Made]) -> Callable[..., Made]:
         made = make(store, text, **facts)
         key = f"key-{address}-{text}"
         number = store.rows("select count(*) from job")[0][0]
-        entry = JobEntry(f"{run}-{number}", run, address, "toy", "run", key, f"recipe-{text}", "{}", None, None)
+        entry = JobEntry(f"{run}-{number}", run, address, "toy", "run", key, f"recipe-{text}", "{}", "{}", None, None)
         intended(store, entry, "{}", None, "local")
         actual = {"seconds": 1.0, "memory": 10, "cpu": 0.5, "work": 2.0, "resumed": False}
         committed(store, entry, made, actual, {})

@@ -49,7 +49,7 @@ class ToySettings(Settings):
     pause: Annotated[float, execution] = 0.0
     """Seconds a step takes."""
     fail: Annotated[str, execution] = ""
-    """How to fail: `error`, `crash`, `exit`, `memory` or `no_output`."""
+    """How to fail: `error`, `crash`, `exit`, `memory` or `no_output`. `hungry` only takes memory for a while."""
     memory: Annotated[Size, execution] = 1024**2
     """Memory the forecast states."""
     witness: Annotated[str | None, execution] = None
@@ -158,6 +158,8 @@ class CloudSettings(Settings):
     """A file that plays the outside world."""
     size: int = 1
     """Can be changed in place."""
+    source: Ref[Text] | None = None
+    """A text it is made from."""
     witness: Annotated[str | None, execution] = None
     """A file to which each effect is appended."""
 

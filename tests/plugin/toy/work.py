@@ -56,9 +56,9 @@ def _fail(how: str, job: Job[Any]) -> None:
         print(1 / 0)
     if how == "exit":
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "memory":
+    if how in {"memory", "hungry"}:
         block = bytearray(b"x") * (512 * 1024**2)
-        time.sleep(30)
+        time.sleep(30 if how == "memory" else 3)
         print(len(block))
 
 
