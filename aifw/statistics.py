@@ -370,7 +370,10 @@ def compare(
     mean_before, mean_after = sum(before.values()) / count, sum(after.values()) / count
     discordant = (gained + lost) / count
     difference = mean_after - mean_before
-    needed = math.ceil(pairs_needed(difference, discordant, alpha)) if difference and discordant else None
+    needed = None
+    if difference and discordant:
+        # Where nothing was lost the two are equal but for rounding.
+        needed = math.ceil(pairs_needed(min(abs(difference), discordant), discordant, alpha))
     return Comparison(
         before=mean_before,
         after=mean_after,

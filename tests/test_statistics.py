@@ -245,3 +245,11 @@ def test_compare_refuses(before: dict[str, float], after: dict[str, float], word
 def test_better_needs_test_and_interval() -> None:
     disagreeing = Comparison(0.5, 0.6, -0.001, 0.2, 100, 100, 0.04, 0.1, 90, "")
     assert disagreeing.decide() == "inconclusive"
+
+
+@pytest.mark.parametrize("count", range(1, 130))
+def test_nothing_lost_is_no_trouble_for_rounding(count: int) -> None:
+    for gained in range(count + 1):
+        rest = count - gained
+        result = compare(*_outcomes([(0, 1)] * gained + [(1, 1)] * (rest // 2) + [(0, 0)] * (rest - rest // 2)))
+        assert (result.needed is None) == (gained == 0)
