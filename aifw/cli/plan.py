@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from aifw.cli.apply import PLAN_SUFFIX
 from aifw.cli.colour import style
 from aifw.cli.options import spec_options
 from aifw.cli.project import as_typed, base_folder, complete_address, full_address, open_spec, state_option
 from aifw.cli.terminal import show, width
-from aifw.errors import ExitStatus
+from aifw.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from aifw.hardware.machine import Machine
@@ -74,11 +75,14 @@ def command(
 
     Nothing is changed and no network is used. Exit status 2 with --detailed-exitcode if there is something to do.
     """
+    if output is not None and output.suffix != PLAN_SUFFIX:
+        raise UsageError(
+            f"`aifw apply` would take {output} for a spec",
+            hint=f"a plan file's name ends in {PLAN_SUFFIX}: {output.with_suffix(PLAN_SUFFIX)}",
+        )
     plan, machine = _plan(files, sets, state, targets, replaced)
     if output is not None:
-        from aifw.plan.planfile import save
-
-        output.write_text(save(plan, source(files, sets, state, output.parent)), encoding="utf-8")
+        _save(plan, output, source(files, sets, state, output.parent))
     if as_json:
         import json
 
@@ -124,6 +128,17 @@ def _plan(
         with closing(store):
             remembered.remember(spec, store, machine, plan)
     return plan, machine
+
+
+def _save(plan: Plan, output: Path, made_from: Mapping[str, Any]) -> None:
+    from aifw.plan.planfile import save
+
+    try:
+        output.write_text(save(plan, made_from), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"the plan cannot be written to {output}: {error.strerror}", hint="name a file in a folder that is there"
+        ) from error
 
 
 def source(files: Sequence[Path], sets: Sequence[str], state: Path | None, folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from aifw.errors import MemoryRefused, Refused, UsageError
-from aifw.kind import Forecast, History, InputFacts, Standing
+from aifw.kind import Forecast, History, InputFacts, Kind, Standing
 from aifw.plan.graph import edges, order, upstream
 from aifw.plan.identity import combine, differences, input_differences, own_identity
 from aifw.plan.model import CERTAIN, PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step, Totals
@@ -243,7 +243,9 @@ class _Planner:
             return replace(step, action=Action.REPLACE, reasons=(Reason("damage", damage),))
         changed = self._changes(step, resource, own, binding)
         pending = [each.address for each in step.inputs if each.digest is None]
-        if changed:
+        # Other inputs alone do not make it certain where the kind may find that nothing remains to be done.
+        settles = type(resource.kind).settled is not Kind.settled
+        if changed and not (settles and all(each.about == "input" for each in changed)):
             return replace(step, action=Action.UPDATE, reasons=changed)
         names = " or ".join(dict.fromkeys(pending))
         return replace(step, action=Action.MAYBE, reasons=(Reason("input", f"only if {names} changes"),))

@@ -265,7 +265,10 @@ def _state(base: Path, name: str, *, verify: bool = True) -> dict[str, Any] | No
             (version,) = connection.execute("pragma user_version").fetchone()
             (serial,) = connection.execute("select value from meta where name = 'serial'").fetchone()
             runs = connection.execute("select count(*), max(id), total(state = 'running') from run").fetchone()
-            (damaged,) = connection.execute("select count(*) from artifact where damage != ''").fetchone()
+            (damaged,) = connection.execute(
+                "select count(*) from artifact where damage != ''"
+                " and digest in (select artifact from binding union select artifact from alias)"
+            ).fetchone()
             (intended,) = connection.execute("select count(*) from effect where state = 'intended'").fetchone()
             bound = connection.execute(
                 "select digest, fingerprint from artifact"

@@ -54,6 +54,14 @@ def test_a_plan_file_elsewhere_names_its_spec_from_there(shell: Any) -> None:
     assert saved["source"] == {"files": ["../spec.yaml"], "sets": ["stages.a.text=bye"]}
 
 
+def test_a_plan_file_that_could_not_be_applied_is_not_written(shell: Any) -> None:
+    named = shell.aifw("plan", "-o", "next.json", status=64)
+    assert "next.aifwplan" in named.err
+    assert not (shell.folder / "next.json").exists()
+    lost = shell.aifw("plan", "-o", "nowhere/next.aifwplan", status=64)
+    assert "next.aifwplan: No such file or directory" in lost.err
+
+
 def test_detailed_exit_code_tells_whether_there_is_something_to_do(shell: Any) -> None:
     assert shell.aifw("plan", "--detailed-exitcode", status=2)
     shell.aifw("apply")

@@ -185,7 +185,7 @@ def test_a_new_input_is_told_from_a_changed_one() -> None:
         ["sources: 1 → 2 inputs", "sources.1 unset → stages.other"],
     )
     swapped = spec_of(stages(first={"text": "a"}, second={"text": "-", "sources": ["other"]}, other={"text": "o"}))
-    assert said(world.plan(swapped), "second") == (Action.UPDATE, ["input stages.other changed"])
+    assert said(world.plan(swapped), "second") == (Action.UPDATE, ["sources.0 stages.first → stages.other"])
 
 
 def test_an_observation_that_changed_is_a_reason() -> None:
@@ -293,6 +293,12 @@ def test_a_promotion_is_carried_out_and_then_rests() -> None:
     assert {each.address for each in plan.changes} == {"stages.user"}
     world = world.apply(spec, plan)
     assert world.plan(spec).empty
+
+
+def test_a_gate_whose_candidate_may_turn_out_the_champion_is_not_certain() -> None:
+    """That the champion is another than last time says nothing: it is last time's candidate."""
+    world = World().apply(aliased())
+    assert said(world.plan(aliased(candidate="longest")), "gate") == (Action.MAYBE, ["only if stages.new changes"])
 
 
 def test_a_rejected_candidate_is_held_and_nothing_is_left_to_do() -> None:

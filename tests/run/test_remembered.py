@@ -187,6 +187,16 @@ def test_another_machine_or_other_values_are_another_plan(folder: Path) -> None:
     assert _remembered(folder, "seed=7").recall(MACHINE) is None
 
 
+def test_damage_of_what_nobody_stands_for_is_no_obstacle(folder: Path) -> None:
+    _remember(folder)
+    store = Store.existing(_layout(folder))
+    assert store is not None
+    with store.transaction() as connection:
+        connection.execute("insert into artifact values ('former', 'toy', 1, 'f', '{}', 'text is corrupted', 'j', 't')")
+    store.close()
+    assert _remembered(folder).recall(MACHINE) is not None
+
+
 def test_what_changed_a_moment_ago_is_not_relied_on(folder: Path) -> None:
     now = time.time()
     os.utime(folder / "input.txt", (now, now))
