@@ -161,9 +161,13 @@ class Job(Generic[S]):
             raise
         sync_tree(temporary)
         final = root / f"step-{step:09d}"
-        shutil.rmtree(final, ignore_errors=True)
+        former = root / f"writing-former-{step}-{os.getpid()}"
+        if final.exists():
+            # Out of the way in one stroke: deleting it first could leave nothing if that is where the process dies.
+            final.rename(former)
         temporary.rename(final)
         sync_directory(root)
+        shutil.rmtree(former, ignore_errors=True)
         self.report("checkpoint", {"step": step})
         self.asked.checkpoint = False
         # A higher step is of an earlier attempt that this one does not go on from.

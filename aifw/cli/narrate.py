@@ -91,12 +91,14 @@ class Activity:
 
 @dataclass
 class Counts:
-    """What became of the resources so far."""
+    """What became of the resources so far, and of aliases: those that were promoted, and addresses whose gate said no."""
 
     done: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
+    promoted: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
 
 
 class Narrator:
@@ -238,12 +240,14 @@ class Narrator:
         if event.get("before") is None and not verdict:
             yield self.row("✓", "good", f"@{event['alias']}", f"starts as {event['after']}")
             return
+        self.counts.promoted.append(event["alias"])
         text = f"{event['alias']}: {event.get('before') or 'nothing'} → {event['after']}"
         yield self.row("✓", "good", address, f"{text}   {decision(verdict)}".rstrip())
         yield from self._below(verdict_lines(verdict))
 
     def _on_alias_held(self, event: Mapping[str, Any], address: str) -> Iterable[str]:
         self.waiting.pop(address, None)
+        self.counts.held.append(address)
         verdict = event.get("verdict") or {}
         said = str(event.get("reason") or "the gate said no")
         # The measures belong to what the gate said, not to another reason, such as a rollback.

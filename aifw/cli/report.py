@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aifw.cli.narrate import Narrator, expected_time
+from aifw.cli.narrate import Counts, Narrator, expected_time
 from aifw.kind import Estimate
 from aifw.plan.columns import about, aligned, byte_range, joined
 from aifw.plan.model import Plan
@@ -45,6 +45,15 @@ def ending(plan: Plan, outcome: Outcome, narrator: Narrator, layout: Layout, typ
     yield from forecasts_met(narrator.finished, narrator.forecasts, style)
     if any(event.get("artifact") for event in narrator.finished.values()):
         yield f"Artifacts: {_near(layout.artifacts)}   One of them: aifw show ADDRESS{typed}"
+    yield from _next(narrator.counts, typed)
+
+
+def _next(counts: Counts, typed: str) -> Iterable[str]:
+    """What to try now that a gate has spoken."""
+    for alias in counts.promoted:
+        yield f"Next: what it rests on, aifw show {alias}{typed}   Undo: aifw rollback {alias}{typed}"
+    for address in counts.held:
+        yield f"Next: why it was held, aifw show {address.rpartition('.')[2]}{typed}   More feedback, or other settings, then aifw apply{typed}"
 
 
 def _done(plan: Plan, outcome: Outcome) -> str:

@@ -57,6 +57,7 @@ def judge(job: Job[PromoteSettings]) -> None:
         verdict |= {"decision": "not_worse", "promote": False, "metrics": []}
         verdict["summary"] = f"{candidate.address} is what {settings.alias} points to; nothing to decide"
     else:
+        verdict["alpha"] = settings.alpha
         metrics = [
             _metric(name, wanted, evidence, settings.alpha) for name, wanted in settings.require if wanted is not None
         ]

@@ -50,6 +50,11 @@ def compile(  # noqa: A001 - the word of the design
         Refused: The machine has none of the devices the spec allows, or an external thing would be lost sight of.
     """
     for address in (*targets, *replaced):
+        if address in replaced and address in spec.resources and spec.resources[address].kind.family != "artifact":
+            raise UsageError(
+                f"{address} lives outside the store and cannot be made again in place",
+                hint="take it out of the spec, apply with --allow-delete, and put it back",
+            )
         if address not in spec.resources:
             raise UsageError(f"there is no resource `{address}` in the spec", hint="`aifw graph` shows what there is")
     waits_for = edges(spec, _standing_aliases(spec, snapshot))

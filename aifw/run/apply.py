@@ -85,6 +85,7 @@ def apply(
             # A saved plan is carried out once: what it made again before it was interrupted is not made yet again.
             already = store.done_by(plan_id) if plan_id is not None else frozenset()
             total = Outcome()
+            agreed = 0
             for attempt in range(_MOST_PLANS):
                 snapshot = take_snapshot(spec, store)
                 replaced = [each for each in request.replaced if each not in already and not total.acted_on(each)]
@@ -93,8 +94,10 @@ def apply(
                     progressed = store.moved_only_by(planfile.digest(request.saved), request.saved["serial"])
                     planfile.check(request.saved, plan, progressed)
                 _check_policy(spec, plan, request)
-                if attempt == 0 and not agree(plan):
+                # A new plan on the way needs new agreement only if it costs more than what was agreed to.
+                if (attempt == 0 or plan.totals.cost_high > agreed) and not agree(plan):
                     return None
+                agreed = max(agreed, plan.totals.cost_high)
                 if plan.empty and not _rebinds(plan, snapshot):
                     return total
                 outcome = _run(spec, plan, store, plan_id, executor, listener, request, snapshot)
@@ -148,6 +151,7 @@ def _run(
     for record in snapshot.artifacts.values():
         if record.damage:
             store.mark_damaged(record.digest, record.damage)
+    store.refresh_fingerprints()
     limits = Limits(memory_budget(spec, snapshot), total_threads(spec, snapshot), request.offline)
     with closing(Events(store.layout.run(run), run, listener)) as events:
         events.emit(

@@ -100,8 +100,14 @@ def _artifacts(base: Path, stores: Collection[Store], keep: int) -> Iterable[Gar
 
 
 def referred(store: Store) -> set[str]:
-    """Artifacts that a state refers to: addresses stand for them, or an alias points or lately pointed to them."""
+    """Artifacts that a state refers to: addresses stand for them, an alias points or lately pointed to them, or they are verdicts.
+
+    A verdict is kept for good: what was decided once is not judged again because its entry was away for a while.
+    """
     found = {row[0] for row in store.rows("select artifact from binding where artifact != ''")}
+    found |= {
+        row[0] for row in store.rows("select artifact from output where json_extract(facts, '$.verdict') is not null")
+    }
     for name, pointer in store.aliases().items():
         latest = dict.fromkeys(
             row[0] for row in store.rows("select artifact from alias_move where name = ? order by id desc", name)

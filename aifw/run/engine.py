@@ -273,14 +273,16 @@ class Engine:
     def _end(self, running: Running, ended: Ended) -> None:
         self._executor.collect(running.handle)
         result = read_result(running.handle.folder)
+        measured = result.get("usage", {}).get("memory") if result is not None else None
+        memory = max(measured or ended.peak_memory, running.peak)
         actual = {
             "seconds": time.monotonic() - running.begun,
-            "memory": max(ended.peak_memory, running.peak),
+            "memory": memory,
             "cpu": ended.cpu_seconds,
             "work": running.forecast.work if running.forecast is not None else 0.0,
             "resumed": running.resumed,
         }
-        self.outcome.peak_memory = max(self.outcome.peak_memory, ended.peak_memory)
+        self.outcome.peak_memory = max(self.outcome.peak_memory, memory)
         if result is not None and result["status"] == "done":
             self._made(running, result, actual)
         elif (result is not None and result["status"] == "stopped") or (result is None and self._asked > 1):

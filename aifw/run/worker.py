@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import resource
 import select
@@ -53,7 +54,7 @@ def perform(folder: Path, asked: Control) -> int:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     result["usage"] = {
         "seconds": time.monotonic() - begun,
-        "memory": usage.ru_maxrss * 1024,
+        "memory": _peak_memory(),
         "cpu": usage.ru_utime + usage.ru_stime,
     }
     write_durably(folder / "result.json", result)
@@ -96,9 +97,26 @@ def _reporter(write: Callable[[str], object]) -> Callable[[str, Mapping[str, Any
         ):
             return
         last = now
-        write(json.dumps({"time": now, "event": name, **data}) + "\n")
+        write(json.dumps({"time": now, "event": name, **_finite(data)}, allow_nan=False) + "\n")
 
     return report
+
+
+def _peak_memory() -> int:
+    """Bytes. What `getrusage` says also counts the engine's own, from which this process was forked."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _finite(value: Any) -> Any:
+    """The same with what JSON has no number for, such as a loss that is not one, as text."""
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
 
 
 def _attempt(folder: Path, asked: Control, report: Callable[[str, Mapping[str, Any]], None]) -> dict[str, Any]:

@@ -255,6 +255,17 @@ class Store:
             connection.execute("delete from binding where address = ?", (address,))
             changed(connection, run)
 
+    def refresh_fingerprints(self) -> None:
+        """Note the times of files that were touched and found sound, so that they are not read through again and again."""
+        rows = self.rows(
+            "select distinct a.digest, a.fingerprint from artifact a join binding b on b.artifact = a.digest where a.damage = ''"
+        )
+        moved = [(found, digest) for digest, then in rows if (found := self.artifacts.fingerprint(digest)) != then]
+        sound = [(fingerprint, digest) for fingerprint, digest in moved if not self.artifacts.damage(digest)]
+        if sound:
+            with self.transaction() as connection:
+                connection.executemany("update artifact set fingerprint = ? where digest = ?", sound)
+
     def mark_damaged(self, digest: str, damage: str) -> None:
         """Note that an artifact's bytes are wrong, so that the next plan makes it again."""
         with self.transaction() as connection:
