@@ -64,9 +64,8 @@ def judge(job: Job[PromoteSettings]) -> None:
         promote = all(metric["met"] for metric in metrics)
         decision = overall([metric["decision"] for metric in metrics], promote)
         verdict |= {"decision": decision, "promote": promote, "metrics": metrics}
-        names = f"{settings.alias}: {_short(incumbent)} → {candidate.address}@{candidate.digest[:4]}"
         verdict["summary"] = (
-            (f"{names}   " if promote else "held: ")
+            ("" if promote else "held: ")
             + _words(decision)
             + "; ".join(_sentence(metric, settings.alpha) for metric in metrics).join((" (", ")"))
         )
@@ -147,10 +146,6 @@ def overall(decisions: list[Decision], met: bool) -> Decision:
 
 def _words(decision: str) -> str:
     return decision.replace("_", " ")
-
-
-def _short(model: dict[str, Any]) -> str:
-    return f"{str(model['address']).removeprefix('@')}@{model['digest'][:4]}"
 
 
 def _sentence(metric: dict[str, Any], alpha: float) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aifw.executors.local import LocalExecutor
-from aifw.run.planning import run_is_open
 from aifw.run.recover import recover
 from aifw.state.artifacts import ArtifactStore
 from aifw.state.layout import Layout
@@ -61,7 +60,7 @@ def collect(base: Path, *, keep: int, older_than: float, dry_run: bool) -> list[
     """
     with _states(base) as stores:
         for store in stores:
-            if run_is_open(store):
+            if store.run_is_open():
                 recover(store, LocalExecutor())
         found = [*_artifacts(base, stores, keep), *_folders(base, stores, time.time() - older_than)]
         if not dry_run:

@@ -20,14 +20,9 @@ def make_plan(spec: Spec, layout: Layout, targets: Collection[str] = (), replace
     if store is None:
         return compile(spec, take_snapshot(spec, None), targets=targets, replaced=replaced)
     with closing(store):
-        if run_is_open(store):
+        if store.run_is_open():
             _recover_if_free(store, layout)
         return compile(spec, take_snapshot(spec, store), targets=targets, replaced=replaced)
-
-
-def run_is_open(store: Store) -> bool:
-    """Whether an engine died here, or is at work."""
-    return bool(store.rows("select 1 from run where state = 'running' limit 1"))
 
 
 def _recover_if_free(store: Store, layout: Layout) -> None:

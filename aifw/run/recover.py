@@ -11,7 +11,6 @@ from aifw.boundary import boundary
 from aifw.executors.base import Executor
 from aifw.run.finish import keep_result
 from aifw.run.order import read_result
-from aifw.run.planning import run_is_open
 from aifw.state import jobs
 from aifw.state.artifacts import no_space_named
 from aifw.state.store import Store
@@ -31,7 +30,7 @@ def recover(store: Store, executor: Executor) -> Recovered:
     """Bring state and processes back to a point between two steps. Called with the lock held; safe to be interrupted itself."""
     kept: list[str] = []
     lost: list[str] = []
-    if not run_is_open(store):
+    if not store.run_is_open():
         return Recovered((), ())
     boundary("recover.begun")
     with no_space_named("the state"):

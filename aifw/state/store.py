@@ -225,6 +225,10 @@ class Store:
                 (state, now(), json.dumps(summary), run),
             )
 
+    def run_is_open(self) -> bool:
+        """Whether an engine died here, or is at work."""
+        return bool(self.rows("select 1 from run where state = 'running' limit 1"))
+
     def moved_only_by(self, plan: str, serial: int) -> bool:
         """Whether every change of the state since `serial` came from runs of this saved plan."""
         others = self.rows(

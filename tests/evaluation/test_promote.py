@@ -69,7 +69,7 @@ def test_better_promotes(tmp_path: Path) -> None:
     assert metric["after"] == pytest.approx(0.95)
     assert metric["low"] < metric["difference"] < metric["high"]
     assert metric["met"]
-    assert verdict["summary"].startswith("champion: champion@old → stages.dpo@new   better")
+    assert verdict["summary"].startswith("better (")
     assert "0.750 → 0.950" in verdict["summary"]
 
 
