@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aifw.errors import InputInvalid, JobError
@@ -66,6 +66,16 @@ def evaluate(job: Job[EvaluateSettings]) -> None:
         job.fact(name, measured["subject"][name]["value"], "evaluation")
         job.fact(f"baseline_{name}", measured["baseline"][name]["value"], "evaluation")
     job.fact("shorter_wins", measured["shorter_wins"], "evaluation")
+    job.fact("summary", _summary(measured, len(rows)), "evaluation")
+
+
+def _summary(measured: Mapping[str, Any], items: int) -> str:
+    """Both forms of the accuracy, and how far length alone would get."""
+    per_token, summed = (
+        f"{measured['baseline'][name]['value']:.3f} → {measured['subject'][name]['value']:.3f}"
+        for name in ("preference_accuracy", "preference_accuracy_sum")
+    )
+    return f"preference accuracy {per_token} per token, {summed} summed; shorter wins {measured['shorter_wins']:.3f}; n {items:,}"
 
 
 def _same_model(subject: Input, baseline: Input) -> bool:
