@@ -602,3 +602,37 @@ def test_a_saved_plan_makes_again_only_once(stack: Any, monkeypatch: pytest.Monk
     for _ in range(2):
         assert apply(spec, layout, request, lambda _: None, lambda _: True) is not None
         assert len(stack.witnessed()) == 4
+
+
+def test_a_verdict_outlives_its_entry_and_a_collection(stack: Any) -> None:
+    from aifw.run.collect import collect
+
+    stack.write(GATE.replace("TEXT", "no"))
+    assert stack.apply()["status"] == 5
+    stack.write(
+        "stages:\n  base: {kind: toy, text: base}\n  new: {kind: toy, text: no}\naliases: {best: {initial: base}}\n"
+    )
+    stack.apply()
+    collect(stack.state, keep=0, older_than=0, dry_run=False)
+    stack.write(GATE.replace("TEXT", "no"))
+    result = stack.apply()
+    assert result["status"] == 0, "a decided candidate is never judged twice"
+    assert stack.plan()["stages.gate"][0] == "held"
+
+
+def test_an_external_thing_is_not_made_again_in_place(stack: Any) -> None:
+    stack.write("storage:\n  s: {kind: toy_cloud, path: FOLDER/s.json}\n")
+    stack.apply()
+    refused = stack.apply("--replace", "storage.s")
+    assert (refused["status"], refused["error"]) == (64, "AIFW900")
+
+
+def test_files_that_were_touched_and_are_sound_get_their_times_noted(stack: Any) -> None:
+    stack.write(CHAIN)
+    stack.apply()
+    own = "select a.fingerprint from artifact a join binding b on b.artifact = a.digest where b.address = 'stages.a'"
+    before = rows(stack, own)
+    os.utime(corrupt(stack, "stages.a"), ns=(1, 1))
+    stack.write(CHAIN.replace("two", "other"))
+    assert stack.apply()["results"]["stages.a"] == "unchanged"
+    assert rows(stack, own) != before
