@@ -1,0 +1,34 @@
+"""Exact vector search over the compiled kernel.
+
+The names below are imported when they are first used: importing a kind of this room must not import numpy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aifw.search.kernel import KernelInfo, kernel_info
+
+_HOMES = {
+    "KernelInfo": "aifw.search.kernel",
+    "kernel_info": "aifw.search.kernel",
+}
+
+__all__ = ["KernelInfo", "kernel_info"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name (PEP 562)."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'aifw.search' has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(home), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__
