@@ -1,0 +1,71 @@
+// The rows that may be among a query's best, and how good a row must be to join them.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "layout.h"
+#include "query.h"
+#include "search.h"
+
+namespace aifw {
+
+// Rows are compared by merit: the inner product, that over the norm of the row (cosine), or minus the squared distance. Bounds
+// of a merit are doubles; the order of results is that of the exact scores.
+struct Candidate {
+  enum State : uint8_t { kBounded, kScored, kExact };
+  double upper;      // the merit is at most this
+  double lower;      // and at least this, once scored
+  double score;      // once exact
+  int64_t id;
+  int64_t row;
+  int32_t segment;
+  State state;
+};
+
+// One query's candidates among some of the rows.
+class Candidates {
+ public:
+  Candidates(const Query& query, const std::vector<Segment>& segments, const Kernels& kernels, Metric metric, int64_t k,
+             std::atomic<double>& shared_least)
+      : query_(query), segments_(segments), kernels_(kernels), metric_(metric), k_(k), shared_least_(shared_least) {}
+
+  // Rows whose merit is below this cannot be among the best. It only ever rises.
+  double least() const { return shared_least_.load(std::memory_order_relaxed); }
+
+  bool full() const { return static_cast<int64_t>(lowest_.size()) >= k_; }
+
+  // Enters a row known by a bound of its merit.
+  void add(int32_t segment, int64_t row, double upper);
+
+  // Scores a row from its floats in double arithmetic, and enters it if it may be among the best.
+  void score(int32_t segment, int64_t row);
+
+  // Leaves the k best, exactly scored and in order; fewer if fewer were entered.
+  void finish();
+
+  // Takes over what another has, which searched other rows. The other is left empty.
+  void take(Candidates& other);
+
+  const std::vector<Candidate>& best() const { return all_; }
+
+  Statistics statistics;
+
+ private:
+  void score(Candidate& candidate);
+  void note_lower(double lower);
+  void make_exact(Candidate& candidate);
+  void settle();
+  void thin();
+
+  const Query& query_;
+  const std::vector<Segment>& segments_;
+  const Kernels& kernels_;
+  Metric metric_;
+  int64_t k_;
+  std::atomic<double>& shared_least_;
+  std::vector<Candidate> all_;
+  std::vector<double> lowest_;  // heap of the k largest lower bounds, the smallest on top
+};
+
+}  // namespace aifw

@@ -1,0 +1,312 @@
+// Filter, refine, score, score exactly: each step reads more of fewer rows.
+#include "search.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+
+#include "candidates.h"
+#include "dispatch.h"
+#include "query.h"
+#include "threads.h"
+
+namespace aifw {
+namespace {
+
+constexpr int64_t kChunkBlocks = 64;  // codes and low planes of so many blocks fit a second-level cache at common dimensions
+constexpr int64_t kChunkRows = kChunkBlocks * kBlockRows;
+constexpr int64_t kPartsPerThread = 4;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+float round_down(double value) {
+  if (value > std::numeric_limits<float>::max()) return std::numeric_limits<float>::max();
+  const float nearest = static_cast<float>(value);
+  return nearest > value ? std::nextafterf(nearest, -std::numeric_limits<float>::infinity()) : nearest;
+}
+
+double widen(uint16_t bfloat) {
+  const uint32_t bits = static_cast<uint32_t>(bfloat) << 16;
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+bool may_be_found(const Segment& segment, int64_t row) {
+  if (!segment.mask) return true;
+  return __atomic_load_n(segment.mask + row / kBlockRows, __ATOMIC_RELAXED) >> row % kBlockRows & 1;
+}
+
+// Up to four queries side by side, as the filter reads them.
+struct PackedTile {
+  Tile tile;
+  std::vector<int8_t> codes;
+};
+
+// What every task of one search shares.
+struct Plan {
+  const std::vector<Segment>& segments;
+  const Kernels& kernels;
+  Metric metric;
+  int64_t k;
+  std::vector<Query> queries;
+  std::vector<PackedTile> tiles;
+  std::unique_ptr<std::atomic<double>[]> least;
+
+  bool filters(const Segment& segment, const Query& query) const {
+    if (metric == kCosine) return true;
+    return query.coded && segment.largest < (metric == kSquaredDistance ? 0x1p60 : 0x1p100);
+  }
+};
+
+PackedTile pack(const std::vector<Query>& queries, size_t first, Metric metric) {
+  PackedTile packed;
+  Tile& tile = packed.tile;
+  tile.queries = static_cast<int32_t>(std::min<size_t>(kTileQueries, queries.size() - first));
+  tile.biased = metric == kSquaredDistance;
+  const size_t groups = queries[first].codes.size() / 8;
+  packed.codes.resize(8 * groups * tile.queries);
+  for (int32_t u = 0; u < tile.queries; ++u) {
+    const Query& query = queries[first + u];
+    tile.offset[u] = query.tile_offset;
+    tile.scale[u] = query.tile_scale;
+    tile.norm[u] = query.tile_norm;
+    tile.error[u] = query.tile_error;
+    for (size_t g = 0; g < groups; ++g)
+      std::memcpy(&packed.codes[8 * (g * tile.queries + u)], &query.codes[8 * g], 8);
+  }
+  return packed;
+}
+
+// Rows of a segment, as a range of blocks; the rows behind the last block belong to the range that ends there.
+struct Part {
+  int32_t segment;
+  int64_t first, last;
+  bool with_rest;
+};
+
+// One task: some queries against some parts.
+class Scan {
+ public:
+  Scan(const Plan& plan, size_t first_query, size_t last_query, std::vector<Candidates>& candidates)
+      : plan_(plan), first_(first_query), last_(last_query), candidates_(candidates) {
+    for (auto& hits : hits_) hits.resize(kChunkRows);
+    sums_.resize(kChunkRows);
+    found_.resize(kChunkRows);
+  }
+
+  void run(const Part& part) {
+    const Segment& segment = plan_.segments[part.segment];
+    for (int64_t block = part.first; block < part.last; block += kChunkBlocks)
+      chunk(part.segment, block, std::min(kChunkBlocks, part.last - block));
+    if (!part.with_rest) return;
+    for (int64_t row = segment.count / kBlockRows * kBlockRows; row < segment.count; ++row)
+      for (size_t q = first_; q < last_; ++q)
+        if (may_be_found(segment, row)) candidates_[q - first_].score(part.segment, row);
+  }
+
+ private:
+  struct Found {
+    double estimate, upper;
+    int32_t row;
+  };
+
+  void chunk(int32_t index, int64_t block, int64_t blocks) {
+    const Segment& segment = plan_.segments[index];
+    for (size_t q = first_; q < last_; q += kTileQueries) {
+      const PackedTile& packed = plan_.tiles[q / kTileQueries];
+      Tile tile = packed.tile;
+      tile.codes = packed.codes.data();
+      bool any = false;
+      for (int32_t u = 0; u < tile.queries; ++u) {
+        const Query& query = plan_.queries[q + u];
+        const bool filtered = plan_.filters(segment, query);
+        any = any || filtered;
+        // A threshold nothing reaches: such a query is answered from the floats.
+        tile.threshold[u] = filtered ? threshold(query) : std::numeric_limits<float>::infinity();
+      }
+      int32_t counts[kTileQueries] = {};
+      Hit* const hits[kTileQueries] = {hits_[0].data(), hits_[1].data(), hits_[2].data(), hits_[3].data()};
+      if (any) plan_.kernels.filter(segment, block, blocks, tile, hits, counts);
+      for (int32_t u = 0; u < tile.queries; ++u) {
+        Candidates& candidates = candidates_[q + u - first_];
+        candidates.statistics.rows += blocks * kBlockRows;
+        if (plan_.filters(segment, plan_.queries[q + u])) {
+          refine(index, block * kBlockRows, plan_.queries[q + u], hits[u], counts[u], candidates);
+        } else {
+          for (int64_t row = block * kBlockRows; row < (block + blocks) * kBlockRows; ++row)
+            if (may_be_found(segment, row)) candidates.score(index, row);
+        }
+      }
+    }
+  }
+
+  float threshold(const Query& query) const {
+    const double least = plan_.least[&query - plan_.queries.data()].load(std::memory_order_relaxed);
+    if (least == -kInfinity) return -std::numeric_limits<float>::infinity();
+    if (plan_.metric != kSquaredDistance) return round_down(least / query.unit);
+    // |x - q|^2 = |q|^2 - 2 (x q - |x|^2 / 2)
+    const double square = query.norm * query.norm;
+    return round_down((square + least) / 2 - 0x1p-48 * (square - least));
+  }
+
+  void refine(int32_t index, int64_t row0, const Query& query, const Hit* hits, int32_t count, Candidates& candidates) {
+    if (!count) return;
+    const Segment& segment = plan_.segments[index];
+    plan_.kernels.refine(segment, row0, query.codes.data(), hits, count, sums_.data());
+    candidates.statistics.refined += count;
+    int32_t kept = 0;
+    for (int32_t i = 0; i < count; ++i) {
+      const Found found = bound(segment, row0, query, hits[i], sums_[i]);
+      found_[kept] = found;
+      kept += !(found.upper < candidates.least());
+    }
+    if (candidates.least() == -kInfinity) {
+      // Nothing to measure against yet: the rows that look best come first.
+      const int32_t best = static_cast<int32_t>(std::min<int64_t>(kept, plan_.k));
+      std::partial_sort(found_.begin(), found_.begin() + best, found_.begin() + kept,
+                        [](const Found& a, const Found& b) { return a.estimate > b.estimate; });
+      for (int32_t i = 0; i < best; ++i) candidates.score(index, row0 + found_[i].row);
+      for (int32_t i = best; i < kept; ++i) enter(index, row0, found_[i], candidates);
+    } else {
+      for (int32_t i = 0; i < kept; ++i) enter(index, row0, found_[i], candidates);
+    }
+  }
+
+  // A row that looks good enough raises the bar for all later ones, so it is scored at once.
+  void enter(int32_t index, int64_t row0, const Found& found, Candidates& candidates) {
+    if (found.estimate >= candidates.least())
+      candidates.score(index, row0 + found.row);
+    else
+      candidates.add(index, row0 + found.row, found.upper);
+  }
+
+  Found bound(const Segment& segment, int64_t row0, const Query& query, const Hit& hit, int32_t sum) const {
+    const int64_t row = row0 + hit.row, block = row / kBlockRows, lane = row % kBlockRows;
+    const auto* header = reinterpret_cast<const BlockHeader*>(segment.blocks + block * segment.block_bytes);
+    const double scale = widen(header->scale[lane]) * query.scale;
+    const double middle = scale / 32 *
+                          (16.0 * (2 * int64_t{hit.dot} - query.tile_offset) + (2 * int64_t{sum} - query.tile_offset));
+    const double fine = segment.fine[row];
+    const double spread = fine * query.reach + (segment.reach[block] + widen(header->radius[lane]) + fine) * query.error;
+    const double rounding = 0x1p-48 * (std::fabs(middle) + spread) + 0x1p-200;
+    if (plan_.metric != kSquaredDistance)
+      return {middle * query.unit, (middle + spread + rounding) * query.unit, hit.row};
+    const double square = query.norm * query.norm;
+    const double bias = header->bias[lane];
+    return {2 * (middle + bias) - square,
+            2 * (middle + spread + bias) - square + 2 * rounding + 0x1p-48 * (square - bias), hit.row};
+  }
+
+  const Plan& plan_;
+  size_t first_, last_;
+  std::vector<Candidates>& candidates_;
+  std::vector<Hit> hits_[kTileQueries];
+  std::vector<int32_t> sums_;
+  std::vector<Found> found_;
+};
+
+// All rows, in parts of about the same number of blocks.
+std::vector<Part> divide(const std::vector<Segment>& segments, int64_t parts) {
+  int64_t blocks = 0;
+  for (const Segment& segment : segments) blocks += segment.count / kBlockRows;
+  const int64_t size = std::max<int64_t>((blocks + parts - 1) / parts, kChunkBlocks);
+  std::vector<Part> found;
+  for (size_t s = 0; s < segments.size(); ++s) {
+    const int64_t last = segments[s].count / kBlockRows;
+    if (!last) found.push_back({static_cast<int32_t>(s), 0, 0, true});
+    for (int64_t block = 0; block < last; block += size) {
+      const int64_t end = std::min(last, block + size);
+      found.push_back({static_cast<int32_t>(s), block, end, end == last});
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+int64_t eligible(const std::vector<Segment>& segments) {
+  int64_t rows = 0;
+  for (const Segment& segment : segments) {
+    if (!segment.mask) {
+      rows += segment.count;
+      continue;
+    }
+    for (int64_t block = 0; block * kBlockRows < segment.count; ++block) {
+      uint32_t bits = __atomic_load_n(segment.mask + block, __ATOMIC_RELAXED);
+      const int64_t here = std::min(kBlockRows, segment.count - block * kBlockRows);
+      bits &= (uint32_t{1} << here) - 1;
+      rows += __builtin_popcount(bits);
+    }
+  }
+  return rows;
+}
+
+Statistics search(const std::vector<Segment>& segments, const float* queries, int64_t count, int64_t dimensions, Metric metric,
+                  int64_t k, int threads, const std::vector<int>& processors, int64_t* ids, double* scores) {
+  Statistics statistics;
+  if (!count || !k) return statistics;
+  Plan plan{segments, active(), metric, k, {}, {}, nullptr};
+  plan.queries.resize(count);
+  plan.least = std::make_unique<std::atomic<double>[]>(count);
+  for (int64_t q = 0; q < count; ++q) plan.least[q].store(-kInfinity, std::memory_order_relaxed);
+  const int64_t tiles = (count + kTileQueries - 1) / kTileQueries;
+  plan.tiles.resize(tiles);
+  run_parallel(threads, processors, (tiles + 15) / 16, [&](int64_t task) {
+    for (int64_t t = 16 * task; t < std::min(tiles, 16 * task + 16); ++t) {
+      for (int64_t q = t * kTileQueries; q < std::min(count, (t + 1) * kTileQueries); ++q)
+        plan.queries[q] = prepare(queries + q * dimensions, dimensions, metric);
+    }
+  });
+  for (int64_t t = 0; t < tiles; ++t) plan.tiles[t] = pack(plan.queries, t * kTileQueries, metric);
+
+  // With many queries each thread takes some of them, with few each takes some of the rows.
+  const bool by_query = threads > 1 && tiles >= 2 * threads;
+  const int64_t groups = by_query ? 2 * threads : 1;
+  const int64_t per_group = (tiles + groups - 1) / groups * kTileQueries;
+  const std::vector<Part> parts = divide(segments, threads > 1 && !by_query ? kPartsPerThread * threads : 1);
+  const int64_t row_tasks = by_query || threads <= 1 ? 1 : static_cast<int64_t>(parts.size());
+
+  std::vector<std::vector<Candidates>> candidates(groups * row_tasks);
+  const auto group_begin = [&](int64_t g) { return std::min(count, g * per_group); };
+  const auto deliver = [&](int64_t q, Candidates& best) {
+    best.finish();
+    int64_t at = q * k;
+    for (const Candidate& candidate : best.best()) {
+      ids[at] = candidate.id;
+      scores[at++] = candidate.score;
+    }
+  };
+  run_parallel(threads, processors, groups * row_tasks, [&](int64_t task) {
+    const int64_t group = task / row_tasks, first = group_begin(group), last = group_begin(group + 1);
+    std::vector<Candidates>& mine = candidates[task];
+    mine.reserve(last - first);
+    for (int64_t q = first; q < last; ++q)
+      mine.emplace_back(plan.queries[q], segments, plan.kernels, metric, k, plan.least[q]);
+    if (first == last) return;
+    Scan scan(plan, first, last, mine);
+    if (row_tasks > 1) {
+      scan.run(parts[task % row_tasks]);
+      return;
+    }
+    for (const Part& part : parts) scan.run(part);
+    for (int64_t q = first; q < last; ++q) deliver(q, mine[q - first]);
+  });
+  if (row_tasks > 1)
+    run_parallel(threads, processors, count, [&](int64_t q) {
+      for (int64_t task = 1; task < row_tasks; ++task) candidates[0][q].take(candidates[task][q]);
+      deliver(q, candidates[0][q]);
+    });
+  for (const auto& group : candidates)
+    for (const Candidates& each : group) {
+      statistics.rows += each.statistics.rows;
+      statistics.refined += each.statistics.refined;
+      statistics.scored += each.statistics.scored;
+      statistics.exact += each.statistics.exact;
+      statistics.summed += each.statistics.summed;
+    }
+  return statistics;
+}
+
+}  // namespace aifw
