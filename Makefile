@@ -1,4 +1,4 @@
-# Needs GNU make and Python 3.11 or newer; `make check-machine` says what else is missing. Everything goes into $(VENV).
+# Needs GNU make, Python 3.11 or newer and a C++ compiler; `make check-machine` says what is missing. Everything goes into $(VENV).
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -8,6 +8,11 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 QUICKSTART := examples/quickstart
+comma := ,
+
+KERNEL := $(wildcard kernels/*.cpp kernels/*.h kernels/*.px? kernels/CMakeLists.txt kernels/in_place/CMakeLists.txt)
+# AIFW_NO_KERNEL=1 leaves the compiled search kernel out, and so needs no compiler; numpy does its work.
+WITHOUT_KERNEL := $(filter 1 true yes on,$(AIFW_NO_KERNEL))
 
 # Tests run two at a time; each with one thread, or they slow each other down. Nothing may ask the network for a model.
 TEST_ENVIRONMENT := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
@@ -16,7 +21,7 @@ BENCH_ENVIRONMENT := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check-machine demo test slow lint bench bench-peers schema clean
+.PHONY: help setup check-machine demo test slow kernel-slow check-kernel-machine lint bench bench-peers schema clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,12 +29,17 @@ help:  ## List the targets
 setup: $(READY)  ## Make the environment in .venv
 
 # The constraints bind the build environment too: through PIP_CONSTRAINT for pip before 25.3, PIP_BUILD_CONSTRAINT from then on.
-$(READY): pyproject.toml constraints.txt
+INSTALL := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
+    $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# Where nothing but the kernel's sources changed, only aifw itself is built again.
+$(READY): pyproject.toml constraints.txt $(KERNEL)
 	@$(MAKE) --no-print-directory check-machine
-	$(PYTHON) -m venv $(VENV)
-	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)")
-	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
-	    $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(if $(filter pyproject.toml constraints.txt,$?), \
+	    $(PYTHON) -m venv $(VENV) \
+	    $(if $(TORCH_INDEX),&& $(BIN)/pip install --quiet --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)") \
+	    && $(INSTALL) -e '.[train$(comma)dev]', \
+	    $(INSTALL) --no-deps -e .)
 	@touch $@
 
 check-machine:  ## Say what this machine lacks
@@ -38,10 +48,11 @@ check-machine:  ## Say what this machine lacks
 	    || { echo "$(PYTHON) is older than 3.11: install Python 3.11, or say make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	    || { echo "Python's venv is missing (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
-	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
-	    || echo "note: Python's headers are missing (Debian, Ubuntu: apt install python3-dev); packages without a wheel for this machine need them"
-	@command -v g++ >/dev/null || command -v clang++ >/dev/null \
-	    || echo "note: there is no C++ compiler (Debian, Ubuntu: apt install g++); packages without a wheel for this machine need one"
+	@test -n "$(WITHOUT_KERNEL)" \
+	    || $(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+	    || { echo "Python's headers are missing (Debian, Ubuntu: apt install python3-dev); AIFW_NO_KERNEL=1 does without"; exit 1; }
+	@test -n "$(WITHOUT_KERNEL)" || command -v "$${CXX:-c++}" >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null \
+	    || { echo "a C++ compiler is missing (Debian, Ubuntu: apt install g++); AIFW_NO_KERNEL=1 does without"; exit 1; }
 
 $(QUICKSTART)/feedback.db: $(QUICKSTART)/feedback.jsonl | $(READY)
 	$(BIN)/aifw feedback import $< --into sqlite:///$@
@@ -59,6 +70,17 @@ test: $(READY)  ## Run the tests that take minutes together
 
 slow: $(READY)  ## Run the tests that take minutes each
 	$(TEST_ENVIRONMENT) $(BIN)/pytest -m slow
+
+kernel-slow: $(READY) check-kernel-machine  ## Run the search kernel's long tests: emulator, sanitizers, 100,000 queries
+	$(TEST_ENVIRONMENT) $(BIN)/pytest -m slow tests/search
+
+check-kernel-machine:  ## Say what this machine lacks for kernel-slow
+	@missing=""; \
+	command -v bochs >/dev/null || missing="$$missing bochs"; \
+	command -v g++ >/dev/null || missing="$$missing g++"; \
+	command -v objdump >/dev/null || missing="$$missing binutils"; \
+	test -e /usr/include/simde/x86/avx2.h || missing="$$missing libsimde-dev"; \
+	test -z "$$missing" || { echo "missing for these tests (Debian, Ubuntu): apt install$$missing"; exit 1; }
 
 lint: $(READY)  ## Style, types, import contracts, freshness of the published schemas
 	$(BIN)/ruff check
@@ -81,5 +103,7 @@ schema: $(READY)  ## Write the published schemas anew
 
 clean:  ## Remove the environment, caches, and what the demo made
 	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f aifw/search/_kernel.*.so
+	find kernels/in_place -mindepth 1 ! -name CMakeLists.txt -delete
 	rm -rf $(QUICKSTART)/.aifw $(QUICKSTART)/feedback.db
 	find aifw tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -45,14 +45,14 @@ const char* const kNames[kLevels] = {"scalar", "avx2", "avxvnni", "avx512", "avx
 constexpr uint32_t bit(int n) { return uint32_t{1} << n; }
 
 // Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2A, CPUID; volume 1, sections 13.3 and 14.3.
-constexpr uint32_t kOsXsave = bit(27);                                            // leaf 1 ecx
-constexpr uint32_t kAvx = bit(28) | bit(23);                                      // leaf 1 ecx; with POPCNT, which compilers infer
-constexpr uint32_t kAvx2Bit = bit(5);                                             // leaf 7 ebx
-constexpr uint32_t kAvx512Bits = bit(16) | bit(17) | bit(30) | bit(31);           // leaf 7 ebx: F, DQ, BW, VL
-constexpr uint32_t kAvx512VnniBit = bit(11);                                      // leaf 7 ecx
-constexpr uint32_t kAvxVnniBit = bit(4);                                          // leaf 7.1 eax
-constexpr uint64_t kSavesYmm = bit(1) | bit(2);                                   // xcr0
-constexpr uint64_t kSavesZmm = kSavesYmm | bit(5) | bit(6) | bit(7);              // with mask registers, both halves of zmm
+constexpr uint32_t kOsXsave = bit(27);                                   // leaf 1 ecx
+constexpr uint32_t kAvx = bit(28) | bit(23);                             // leaf 1 ecx; with POPCNT, which compilers infer
+constexpr uint32_t kAvx2Bit = bit(5);                                    // leaf 7 ebx
+constexpr uint32_t kAvx512Bits = bit(16) | bit(17) | bit(30) | bit(31);  // leaf 7 ebx: F, DQ, BW, VL
+constexpr uint32_t kAvx512VnniBit = bit(11);                             // leaf 7 ecx
+constexpr uint32_t kAvxVnniBit = bit(4);                                 // leaf 7.1 eax
+constexpr uint64_t kSavesYmm = bit(1) | bit(2);                          // xcr0
+constexpr uint64_t kSavesZmm = kSavesYmm | bit(5) | bit(6) | bit(7);     // with mask registers, both halves of zmm
 
 bool has(uint64_t value, uint64_t bits) { return (value & bits) == bits; }
 
@@ -74,7 +74,8 @@ bool level_usable(int level) { return level_built(level) && supports(read_regist
 
 bool supports(const Registers& registers, int level) {
   if (level == 0) return true;
-  const bool avx2 = has(registers.leaf1_ecx, kOsXsave | kAvx) && has(registers.leaf7_ebx, kAvx2Bit) && has(registers.xcr0, kSavesYmm);
+  const bool ymm = has(registers.leaf1_ecx, kOsXsave | kAvx) && has(registers.xcr0, kSavesYmm);
+  const bool avx2 = ymm && has(registers.leaf7_ebx, kAvx2Bit);
   const bool avx512 = avx2 && has(registers.leaf7_ebx, kAvx512Bits) && has(registers.xcr0, kSavesZmm);
   switch (level) {
     case 1: return avx2;

@@ -29,7 +29,7 @@ Registers read_registers();
 // The kernels in use: the highest usable level, until another one is selected. May be called by any thread.
 const Kernels& active();
 
-// False, and nothing changes, if there is no such level or it is not usable. A search that is running stays with its kernels.
+// Use another level. False, and nothing changes, if it is not usable. A search that is running stays with its kernels.
 bool select(const char* name);
 
 // Compiler and version.

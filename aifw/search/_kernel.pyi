@@ -29,6 +29,9 @@ def built() -> tuple[str, ...]:
 def usable() -> tuple[str, ...]:
     """Those of them that processor and operating system support."""
 
+def usable_for(leaf1_ecx: int, leaf7_ebx: int, leaf7_ecx: int, leaf7_1_eax: int, xcr0: int) -> tuple[str, ...]:
+    """The instruction sets a machine can run of which CPUID and XGETBV say this, whether compiled in or not."""
+
 def level() -> str:
     """The one in use."""
 
