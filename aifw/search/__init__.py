@@ -8,14 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from aifw.search.index import Index
     from aifw.search.kernel import KernelInfo, kernel_info
+    from aifw.search.snapshot import Selection
 
 _HOMES = {
+    "Index": "aifw.search.index",
     "KernelInfo": "aifw.search.kernel",
+    "Selection": "aifw.search.snapshot",
     "kernel_info": "aifw.search.kernel",
 }
 
-__all__ = ["KernelInfo", "kernel_info"]
+__all__ = ["Index", "KernelInfo", "Selection", "kernel_info"]
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,594 @@
+"""An exact vector index: build, add, remove, search, save, open."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aifw.errors import InputInvalid
+from aifw.hardware.cgroup import cpu_quota
+from aifw.hardware.cgroup import groups as cgroups
+from aifw.hardware.cores import Cores, default_threads, find_cores
+from aifw.search import storage
+from aifw.search.backend import METRICS, Entry, Table, backend
+from aifw.search.merge import groups, rewritten
+from aifw.search.segment import BLOCK_ROWS, Segment, allocate, bytes_of_a_row
+from aifw.search.snapshot import Masks, Selection, Snapshot, take
+from aifw.search.vectors import MOST_DIMENSIONS, Vectors, as_count, as_ids, as_queries, as_vectors
+
+Progress = Callable[[int, int], None]
+"""Is told how many rows are done, and of how many."""
+
+_SMALLEST_STEP = 1024
+_LARGEST_STEP = 1 << 16
+_FILE_BYTES = 512 << 20
+_HIGHEST_ID = (1 << 63) - 1
+
+
+@dataclass(slots=True)
+class Piece:
+    """Rows that are being added to a segment; `slot` is that of the first."""
+
+    segment: Segment
+    first: int
+    last: int
+    slot: int
+    largest: float = 0.0
+
+
+class Index:
+    """Vectors with 64-bit ids, and the exact nearest of them.
+
+    The score of a vector is the exact inner product (`inner_product`, the larger the better) or squared distance (`l2`, the smaller the
+    better) of the stored float32 values, rounded once to double; for `cosine` that inner product over the product of the two norms,
+    each rounded once, and 0 for a zero vector. Results are ordered by score and then by id, so that they are the same on every machine.
+
+    Any number of threads may search while one adds or removes; a search sees the index as it was when it began, or some of the
+    removals since. Writers wait for each other.
+
+    Args:
+        dimensions: Of a vector, 1 to 65,536.
+        metric: `cosine`, `inner_product` or `l2`.
+
+    Raises:
+        InputInvalid: One of them is something else.
+    """
+
+    def __init__(self, dimensions: int, metric: str = "cosine") -> None:
+        if metric not in METRICS:
+            raise InputInvalid(f"there is no metric {metric!r}", hint=f"one of {', '.join(METRICS)}")
+        self._dimensions = as_count(dimensions, "dimensions")
+        if self._dimensions > MOST_DIMENSIONS:
+            raise InputInvalid(f"dimensions are {dimensions:,}; at most {MOST_DIMENSIONS:,} are possible")
+        self._metric = metric
+        self._next_id = 0
+        self._segments: list[Segment] = []
+        self._published = take((), 0, 0)
+        self._writing = threading.RLock()
+        self._looking = threading.Lock()
+        self._table: Table | None = None  # made when an id that is not automatic has to be found
+        self._home: Path | None = None
+        self._saved: str | None = None  # digest of the manifest that was read or written last
+        self._in_files = False
+
+    # Making one
+
+    @classmethod
+    def build(
+        cls,
+        vectors: Any,
+        ids: Any = None,
+        metric: str = "cosine",
+        *,
+        dtype: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """An index of vectors.
+
+        Args:
+            vectors: n x dimensions; see `add`.
+            ids: n different integers; 0, 1, ... without them.
+            metric: `cosine`, `inner_product` or `l2`.
+            dtype: See `add`.
+            path: A new folder to build and save the index in, part by part, so that only the page cache grows. In memory without it.
+            threads: The physical performance cores this process may use, unless given.
+            progress: Is told how many rows are done, and of how many.
+
+        Raises:
+            InputInvalid: The vectors or ids cannot be used, or there is something at `path`.
+            NoSpace: The disk is full.
+            MemoryRefused: There is not that much memory.
+        """
+        source = as_vectors(vectors, dtype=dtype)
+        index = cls(source.dimensions, metric) if path is None else cls.create(path, source.dimensions, metric)
+        index._add(source, ids, threads, progress)
+        if path is not None:
+            index.save()
+        return index
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], dimensions: int, metric: str = "cosine") -> Self:
+        """An empty index whose rows are kept in files of a new folder from the beginning; `save` makes it one that can be opened.
+
+        Raises:
+            InputInvalid: There is something in the folder, or an argument is not possible.
+        """
+        index = cls(dimensions, metric)
+        index._home = storage.claim(Path(path))
+        index._in_files = True
+        return index
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], verify: bool = False) -> Self:
+        """Map a saved index: nothing is read before it is needed, and processes share the memory.
+
+        Args:
+            path: Its folder.
+            verify: Compare every byte with its digest first. Without it altered vectors are not noticed.
+
+        Raises:
+            InputInvalid: There is no index.
+            ArtifactCorrupt: It is incomplete, cut short or altered.
+            StateTooNew: A newer aifw wrote it.
+        """
+        home = Path(path).absolute()
+        found = storage.load(home, verify=verify)
+        index = cls(found.description.dimensions, found.description.metric)
+        index._next_id = found.description.next_id
+        index._segments = found.segments
+        index._home, index._saved = home, found.digest
+        index._publish(moved=True)
+        return index
+
+    # What it is
+
+    @property
+    def metric(self) -> str:
+        """`cosine`, `inner_product` or `l2`."""
+        return self._metric
+
+    @property
+    def dimensions(self) -> int:
+        """Of a vector."""
+        return self._dimensions
+
+    @property
+    def next_id(self) -> int:
+        """The first id that `add` gives by itself: one more than the largest there ever was, at least 0."""
+        return self._next_id
+
+    def __len__(self) -> int:
+        return self._published.live
+
+    def __repr__(self) -> str:
+        return f"<Index of {len(self):,} x {self._dimensions:,}, {self._metric}>"
+
+    def __contains__(self, item: object) -> bool:
+        if (
+            isinstance(item, (bool, np.bool_))
+            or not isinstance(item, (int, np.integer))
+            or not -_HIGHEST_ID - 1 <= item <= _HIGHEST_ID
+        ):
+            return False
+        return bool(self._places(np.array([item], np.int64))[1][0] >= 0)
+
+    def __iter__(self) -> Iterator[int]:
+        snapshot = self._published
+        for number, segment in enumerate(snapshot.segments):
+            rows = snapshot.live_rows(number)
+            for start in range(0, len(rows), _LARGEST_STEP):
+                yield from segment.ids[rows[start : start + _LARGEST_STEP]].tolist()
+
+    def ids(self) -> NDArray[np.int64]:
+        """All ids, in the order in which the rows lie."""
+        snapshot = self._published
+        parts = [segment.ids[snapshot.live_rows(number)] for number, segment in enumerate(snapshot.segments)]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def vectors(self, ids: Any) -> NDArray[np.float32]:
+        """The stored vectors of some ids, in their order: n x dimensions, a copy.
+
+        Raises:
+            InputInvalid: One of them is not in the index.
+        """
+        wanted = as_ids(ids)
+        snapshot, number, row = self._places(wanted)
+        if len(missing := np.flatnonzero(number < 0)):
+            raise InputInvalid(f"there is no id {wanted[missing[0]]} in the index")
+        found = np.empty((len(wanted), self._dimensions), np.float32)
+        for each, segment in enumerate(snapshot.segments):
+            here = np.flatnonzero(number == each)
+            found[here] = segment.rows[row[here], : self._dimensions]
+        return found
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of each part, whether in memory of this process or in the page cache."""
+        snapshot = self._published
+        parts = dict.fromkeys(("rows", "codes", "low_codes", "bounds", "norms", "ids", "masks", "table"), 0)
+        for count, segment, mask in zip(snapshot.counts.tolist(), snapshot.segments, snapshot.masks, strict=True):
+            blocks = count // BLOCK_ROWS
+            parts["rows"] += segment.rows[:count].nbytes
+            parts["codes"] += segment.blocks[:blocks].nbytes
+            parts["low_codes"] += segment.low[: blocks * BLOCK_ROWS].nbytes
+            parts["bounds"] += segment.reach[:blocks].nbytes + segment.fine[: blocks * BLOCK_ROWS].nbytes
+            parts["norms"] += segment.norms[:count].nbytes
+            parts["ids"] += segment.ids[:count].nbytes
+            parts["masks"] += 0 if mask is None else mask.nbytes
+        with self._looking:
+            parts["table"] = 0 if self._table is None else self._table.bytes()
+        return parts
+
+    # Searching
+
+    def search(
+        self,
+        queries: Any,
+        k: int,
+        threads: int | None = None,
+        allow: Any = None,
+        deny: Any = None,
+        pin: bool = False,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The k best rows of each query.
+
+        Args:
+            queries: n x dimensions, or one vector.
+            k: At least 1.
+            threads: The physical performance cores this process may use, unless given.
+            allow: Ids, or a `selection` of them: nothing else is found.
+            deny: Ids, or a `selection` of them: they are not found. Ids that are not in the index count for nothing.
+            pin: Keep each thread on a performance core of its own.
+
+        Returns:
+            ids and scores, n x min(k, rows that may be found), for one vector without the first axis. Best first; of equal scores the
+            smaller id.
+
+        Raises:
+            InputInvalid: The index is empty, or an argument is not possible.
+        """
+        ids, scores, _ = self.search_counted(queries, k, threads, allow, deny, pin)
+        return ids, scores
+
+    def search_counted(
+        self,
+        queries: Any,
+        k: int,
+        threads: int | None = None,
+        allow: Any = None,
+        deny: Any = None,
+        pin: bool = False,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, int]]:
+        """The same with what was done for it: `rows` looked at, `coded`, `refined`, `scored`, `exact`, `summed`."""
+        wanted = as_count(k, "k")
+        given, alone = as_queries(queries, self._dimensions)
+        workers = _threads(threads)
+        cpus = _cores(frozenset(os.sched_getaffinity(0))).performance() if pin else None
+        entries, live = self._entries(self._as_selection(allow), self._as_selection(deny))
+        if not live:
+            raise InputInvalid("the index is empty", hint="add vectors first")
+        ids, scores, counters = backend().search(
+            entries, given, self._dimensions, METRICS[self._metric], min(wanted, live), workers, cpus
+        )
+        return (ids[0], scores[0], counters) if alone else (ids, scores, counters)
+
+    def selection(self, ids: Any) -> Selection:
+        """A set of ids to use as `allow` or `deny` of many searches.
+
+        Raises:
+            InputInvalid: They are not ids.
+        """
+        return Selection(np.unique(as_ids(ids)), self, self._find)
+
+    def _as_selection(self, ids: Any) -> Selection | None:
+        if ids is None:
+            return None
+        if not isinstance(ids, Selection):
+            return self.selection(ids)
+        if ids.owner is not self:
+            raise InputInvalid(
+                "the selection was made by another index", hint="make one with the selection method of this index"
+            )
+        return ids
+
+    def _entries(self, allow: Selection | None, deny: Selection | None) -> tuple[list[Entry], int]:
+        while True:
+            snapshot = self._published
+            masks: list[Masks | None] = [None if each is None else each.masks(snapshot) for each in (allow, deny)]
+            if all(each is None or found is not None for each, found in zip((allow, deny), masks, strict=True)):
+                return snapshot.entries(*masks), snapshot.live
+
+    def _find(self, snapshot: Snapshot, ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        if snapshot.first_ids is not None:
+            return snapshot.automatic(ids)
+        with self._looking:
+            if self._published.epoch != snapshot.epoch:
+                return None
+            return self._the_table().find(ids)
+
+    def _places(self, ids: NDArray[np.int64]) -> tuple[Snapshot, NDArray[np.int64], NDArray[np.int64]]:
+        while True:
+            snapshot = self._published
+            slots = self._find(snapshot, ids)
+            if slots is not None:
+                return snapshot, *snapshot.places(slots)
+
+    def _the_table(self) -> Table:
+        """The table of ids; the caller holds `_looking`."""
+        if self._table is None:
+            table = backend().IdTable()
+            snapshot = self._published
+            for number, segment in enumerate(snapshot.segments):
+                rows = snapshot.live_rows(number)
+                # Runs of rows without one that was removed.
+                for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
+                    if not len(run):
+                        continue
+                    ids = np.ascontiguousarray(segment.ids[run[0] : run[-1] + 1])
+                    position = table.insert(ids, int(snapshot.bases[number] + run[0]))
+                    if position >= 0:
+                        raise storage.twice(self._home, int(ids[position]))
+            self._table = table
+        return self._table
+
+    # Changing
+
+    def add(
+        self,
+        vectors: Any,
+        ids: Any = None,
+        *,
+        dtype: str | None = None,
+        threads: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Add vectors. They are found by searches that begin after it; if it is refused, the index is as before.
+
+        Args:
+            vectors: n x dimensions, of any real type: numpy arrays and memory maps, torch tensors, whatever numpy takes, or what can
+                be sliced. float16 and bfloat16 are exact, what float32 cannot hold is rounded to the nearest. Read in blocks.
+            ids: n integers that are not in the index. Without them, those from `next_id` on.
+            dtype: `bfloat16` if an array of uint16 holds its bits.
+            threads: The physical performance cores this process may use, unless given.
+            progress: Is told how many rows are done, and of how many.
+
+        Raises:
+            InputInvalid: They have another shape or type, hold NaN or infinity (in float32), or an id is there already.
+            NoSpace: The disk is full.
+            MemoryRefused: There is not that much memory.
+        """
+        self._add(as_vectors(vectors, dtype=dtype, dimensions=self._dimensions), ids, threads, progress)
+
+    def _add(self, source: Vectors, ids: Any, threads: int | None, progress: Progress | None) -> None:
+        given = None if ids is None else as_ids(ids, source.rows)
+        workers = _threads(threads)
+        if not source.rows:
+            return
+        with self._writing:
+            first = self._next_id
+            if given is not None and given[0] == first and bool((np.diff(given) == 1).all()):
+                given = None
+            if given is None and first + source.rows - 1 > _HIGHEST_ID:
+                raise InputInvalid(f"no automatic ids are left after {first - 1}", hint="give ids")
+            pieces: list[Piece] = []
+            entered = 0
+            try:
+                for piece in self._room(source.rows):
+                    pieces.append(piece)
+                    if given is not None:
+                        self._enter(given, entered, piece)
+                        entered += piece.last - piece.first
+                self._fill(source, given, pieces, workers, progress)
+            except BaseException:
+                if given is not None and entered:
+                    with self._looking:
+                        self._the_table().erase(np.ascontiguousarray(given[:entered]))
+                for piece in pieces:
+                    if piece.segment not in self._segments:
+                        storage.discard(piece.segment)
+                raise
+            self._commit(given, pieces)
+
+    def _room(self, rows: int) -> Iterator[Piece]:
+        """Where the next rows come to lie."""
+        slot = sum(each.capacity for each in self._segments)
+        tail = self._segments[-1] if self._segments else None
+        if tail is not None and not tail.sealed and tail.count < tail.capacity:
+            last = min(tail.capacity, tail.count + rows)
+            yield Piece(tail, tail.count, last, slot - tail.capacity + tail.count)
+            rows -= last - tail.count
+        while rows > 0:
+            segment = self._allocate(max(rows, _SMALLEST_STEP, min(self._published.live, _LARGEST_STEP)))
+            yield Piece(segment, 0, min(segment.capacity, rows), slot)
+            slot += segment.capacity
+            rows -= segment.capacity
+
+    def _allocate(self, rows: int) -> Segment:
+        """Room for some rows, or for as many of them as a file may have."""
+        if not self._in_files:
+            return allocate(self._dimensions, rows)
+        assert self._home is not None
+        most = _FILE_BYTES // bytes_of_a_row(self._dimensions) // BLOCK_ROWS * BLOCK_ROWS
+        return storage.allocate_file(self._home, self._dimensions, min(rows, max(BLOCK_ROWS, most)))
+
+    def _enter(self, given: NDArray[np.int64], entered: int, piece: Piece) -> None:
+        ids = np.ascontiguousarray(given[entered : entered + piece.last - piece.first])
+        with self._looking:
+            position = self._the_table().insert(ids, piece.slot)
+        if position >= 0:
+            position += entered
+            number = int(given[position])
+            before = np.flatnonzero(given[:position] == number)
+            raise InputInvalid(
+                f"rows {before[0]:,} and {position:,} both have the id {number}"
+                if len(before)
+                else f"row {position:,} has the id {number}, which is in the index already",
+                hint="every vector needs an id of its own; remove the old one first to replace it",
+            )
+
+    def _fill(
+        self,
+        source: Vectors,
+        given: NDArray[np.int64] | None,
+        pieces: Sequence[Piece],
+        threads: int,
+        progress: Progress | None,
+    ) -> None:
+        """Write rows behind those that are published."""
+        work, step, done = backend(), source.rows_of_a_block(), 0
+        for piece in pieces:
+            segment = piece.segment
+            for first in range(piece.first, piece.last, step):
+                last = min(first + step, piece.last)
+                rows = segment.rows[first:last]
+                source.write(done, done + last - first, rows[:, : self._dimensions])
+                bad = work.find_not_finite(rows)
+                if bad >= 0:
+                    raise InputInvalid(
+                        f"row {done + bad:,} (counted from 0) holds NaN or infinity",
+                        hint="leave such rows out, or make them again: nothing is near a vector that is not finite",
+                    )
+                if given is None:
+                    segment.ids[first:last] = np.arange(self._next_id + done, self._next_id + done + last - first)
+                else:
+                    segment.ids[first:last] = given[done : done + last - first]
+                largest = work.encode(segment, self._dimensions, METRICS[self._metric], first, last, threads)
+                piece.largest = max(piece.largest, largest)
+                done += last - first
+                if progress is not None:
+                    progress(done, source.rows)
+            if piece.last == segment.capacity:
+                storage.release(segment)
+
+    def _commit(self, given: NDArray[np.int64] | None, pieces: Sequence[Piece]) -> None:
+        """Publish what was written."""
+        automatic = self._next_id
+        with self._looking:
+            for piece in pieces:
+                segment, rows = piece.segment, piece.last - piece.first
+                follows = segment.first_id is not None and segment.first_id + segment.count == automatic
+                if given is not None:
+                    segment.first_id = None
+                elif piece.first == 0:
+                    segment.first_id = automatic
+                elif not follows:
+                    segment.first_id = None
+                if given is None:
+                    if self._table is not None:
+                        self._table.insert(segment.ids[piece.first : piece.last], piece.slot)
+                    automatic += rows
+                segment.count = piece.last
+                segment.largest = max(segment.largest, piece.largest)
+                if piece.first == 0:
+                    self._segments.append(segment)
+            self._next_id = automatic if given is None else max(automatic, int(given.max()) + 1)
+            self._publish()
+
+    def remove(self, ids: Any) -> int:
+        """Remove vectors, each in constant time. They are not found by searches that begin after it.
+
+        Args:
+            ids: Integers, or one. Those that are not in the index count for nothing: removing twice is no mistake.
+
+        Returns:
+            How many were removed.
+
+        Raises:
+            InputInvalid: They are not ids.
+        """
+        wanted = np.unique(as_ids(np.atleast_1d(np.asarray(ids))))
+        with self._writing:
+            _, number, row = self._places(wanted)
+            found = number >= 0
+            if not found.any():
+                return 0
+            with self._looking:
+                for each in np.unique(number[found]).tolist():
+                    self._segments[each].remove(row[number == each])
+                if self._table is not None:
+                    self._table.erase(wanted[found])
+                self._publish(added=False)
+            return int(found.sum())
+
+    def _publish(self, *, added: bool = True, moved: bool = False) -> None:
+        """Let searches see the segments as they are now; one assignment, which no thread sees half done."""
+        before = self._published
+        if moved:
+            self._table = None
+        self._published = take(self._segments, before.epoch + moved, before.generation + (added or moved))
+
+    # Keeping
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Write what is not on disk yet: rows since the last time, and masks. What was there stays usable until all is written.
+
+        Small segments are merged first, see `merge.groups`. Another process that has the folder open keeps what it opened.
+
+        Args:
+            path: A folder, made if it is not there; by default the one the index was opened in, created in or saved to last. An index
+                in another folder is replaced; files that both have in common are linked, not copied, where that is possible.
+
+        Raises:
+            InputInvalid: No folder is known, or there is something else in it.
+            StateError: Someone else saved there since this index was opened, or it cannot be written.
+            NoSpace: The disk is full; the index that was there still is.
+        """
+        with self._writing:
+            home = self._home if path is None else Path(path).absolute()
+            if home is None:
+                raise InputInvalid("the index has no folder yet", hint="say where: save(path)")
+            for segment in self._segments:
+                segment.sealed = True
+            self._merge(groups(self._segments))
+            description = storage.Description(self._metric, self._dimensions, self._next_id)
+            expected = self._saved if home == self._home else None
+            self._saved = storage.save(home, description, self._segments, expected)
+            self._home = home
+            if self._in_files and any(each.capacity - each.count >= BLOCK_ROWS for each in self._segments):
+                # The files they were written to had room for more rows; those that were saved have not.
+                self._replace([storage.reopened(each, description) for each in self._segments])
+
+    def compact(self) -> None:
+        """Give back the space of removed vectors and join all segments. Until it is done there is a second copy of the vectors."""
+        with self._writing:
+            if len(self._segments) > 1 or any(each.removed for each in self._segments):
+                self._merge([(list(self._segments), True)])
+
+    def _merge(self, wanted: Sequence[tuple[list[Segment], bool]]) -> None:
+        """Write groups of segments anew where that is asked for."""
+        if not any(rewrite for _, rewrite in wanted):
+            return
+        result: list[Segment] = []
+        for group, rewrite in wanted:
+            result += rewritten(group, METRICS[self._metric], self._allocate, _threads(None)) if rewrite else group
+        self._replace(result)
+
+    def _replace(self, segments: list[Segment]) -> None:
+        with self._looking:
+            self._segments = segments
+            self._publish(moved=True)
+
+
+def _threads(wanted: int | None) -> int:
+    if wanted is not None:
+        return as_count(wanted, "threads")
+    return default_threads(_cores(frozenset(os.sched_getaffinity(0))), _quota())
+
+
+@cache
+def _quota() -> float | None:
+    return cpu_quota(cgroups(Path("/")))
+
+
+@cache
+def _cores(allowed: frozenset[int]) -> Cores:
+    return find_cores(allowed=allowed)
