@@ -88,3 +88,6 @@ class IdTable:
 
     def erase(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """The same, and the ids are gone."""
+
+    def bytes(self) -> int:
+        """Memory it takes."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -18,30 +16,17 @@ from aifw.hardware.cgroup import cpu_quota
 from aifw.hardware.cgroup import groups as cgroups
 from aifw.hardware.cores import Cores, default_threads, find_cores
 from aifw.search import storage
-from aifw.search.backend import METRICS, Entry, Table, backend
-from aifw.search.merge import groups, rewritten
+from aifw.search.backend import METRICS, Entry, backend
+from aifw.search.content import Content, Progress
+from aifw.search.merge import groups
+from aifw.search.opening import Description, load
 from aifw.search.segment import BLOCK_ROWS, Segment, allocate, bytes_of_a_row
-from aifw.search.snapshot import Masks, Selection, Snapshot, take
-from aifw.search.vectors import MOST_DIMENSIONS, Vectors, as_count, as_ids, as_queries, as_vectors
+from aifw.search.snapshot import Masks, Selection
+from aifw.search.vectors import MOST_DIMENSIONS, as_count, as_ids, as_queries, as_vectors
 
-Progress = Callable[[int, int], None]
-"""Is told how many rows are done, and of how many."""
-
-_SMALLEST_STEP = 1024
-_LARGEST_STEP = 1 << 16
 _FILE_BYTES = 512 << 20
+_AT_ONCE = 1 << 16
 _HIGHEST_ID = (1 << 63) - 1
-
-
-@dataclass(slots=True)
-class Piece:
-    """Rows that are being added to a segment; `slot` is that of the first."""
-
-    segment: Segment
-    first: int
-    last: int
-    slot: int
-    largest: float = 0.0
 
 
 class Index:
@@ -69,12 +54,7 @@ class Index:
         if self._dimensions > MOST_DIMENSIONS:
             raise InputInvalid(f"dimensions are {dimensions:,}; at most {MOST_DIMENSIONS:,} are possible")
         self._metric = metric
-        self._next_id = 0
-        self._segments: list[Segment] = []
-        self._published = take((), 0, 0)
-        self._writing = threading.RLock()
-        self._looking = threading.Lock()
-        self._table: Table | None = None  # made when an id that is not automatic has to be found
+        self._content = Content(self._dimensions, METRICS[metric], self._allocate, storage.discard, storage.release)
         self._home: Path | None = None
         self._saved: str | None = None  # digest of the manifest that was read or written last
         self._in_files = False
@@ -111,7 +91,7 @@ class Index:
         """
         source = as_vectors(vectors, dtype=dtype)
         index = cls(source.dimensions, metric) if path is None else cls.create(path, source.dimensions, metric)
-        index._add(source, ids, threads, progress)
+        index._content.add(source, None if ids is None else as_ids(ids, source.rows), _threads(threads), progress)
         if path is not None:
             index.save()
         return index
@@ -142,12 +122,11 @@ class Index:
             StateTooNew: A newer aifw wrote it.
         """
         home = Path(path).absolute()
-        found = storage.load(home, verify=verify)
+        found = load(home, verify=verify)
         index = cls(found.description.dimensions, found.description.metric)
-        index._next_id = found.description.next_id
-        index._segments = found.segments
         index._home, index._saved = home, found.digest
-        index._publish(moved=True)
+        index._content.next_id = found.description.next_id
+        index._content.replace(found.segments)
         return index
 
     # What it is
@@ -165,10 +144,10 @@ class Index:
     @property
     def next_id(self) -> int:
         """The first id that `add` gives by itself: one more than the largest there ever was, at least 0."""
-        return self._next_id
+        return self._content.next_id
 
     def __len__(self) -> int:
-        return self._published.live
+        return self._content.snapshot.live
 
     def __repr__(self) -> str:
         return f"<Index of {len(self):,} x {self._dimensions:,}, {self._metric}>"
@@ -180,18 +159,18 @@ class Index:
             or not -_HIGHEST_ID - 1 <= item <= _HIGHEST_ID
         ):
             return False
-        return bool(self._places(np.array([item], np.int64))[1][0] >= 0)
+        return bool(self._content.places(np.array([item], np.int64))[1][0] >= 0)
 
     def __iter__(self) -> Iterator[int]:
-        snapshot = self._published
+        snapshot = self._content.snapshot
         for number, segment in enumerate(snapshot.segments):
             rows = snapshot.live_rows(number)
-            for start in range(0, len(rows), _LARGEST_STEP):
-                yield from segment.ids[rows[start : start + _LARGEST_STEP]].tolist()
+            for start in range(0, len(rows), _AT_ONCE):
+                yield from segment.ids[rows[start : start + _AT_ONCE]].tolist()
 
     def ids(self) -> NDArray[np.int64]:
         """All ids, in the order in which the rows lie."""
-        snapshot = self._published
+        snapshot = self._content.snapshot
         parts = [segment.ids[snapshot.live_rows(number)] for number, segment in enumerate(snapshot.segments)]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
@@ -202,7 +181,7 @@ class Index:
             InputInvalid: One of them is not in the index.
         """
         wanted = as_ids(ids)
-        snapshot, number, row = self._places(wanted)
+        snapshot, number, row = self._content.places(wanted)
         if len(missing := np.flatnonzero(number < 0)):
             raise InputInvalid(f"there is no id {wanted[missing[0]]} in the index")
         found = np.empty((len(wanted), self._dimensions), np.float32)
@@ -213,7 +192,7 @@ class Index:
 
     def memory(self) -> dict[str, int]:
         """Bytes of each part, whether in memory of this process or in the page cache."""
-        snapshot = self._published
+        snapshot = self._content.snapshot
         parts = dict.fromkeys(("rows", "codes", "low_codes", "bounds", "norms", "ids", "masks", "table"), 0)
         for count, segment, mask in zip(snapshot.counts.tolist(), snapshot.segments, snapshot.masks, strict=True):
             blocks = count // BLOCK_ROWS
@@ -224,8 +203,7 @@ class Index:
             parts["norms"] += segment.norms[:count].nbytes
             parts["ids"] += segment.ids[:count].nbytes
             parts["masks"] += 0 if mask is None else mask.nbytes
-        with self._looking:
-            parts["table"] = 0 if self._table is None else self._table.bytes()
+        parts["table"] = self._content.table_bytes()
         return parts
 
     # Searching
@@ -287,7 +265,7 @@ class Index:
         Raises:
             InputInvalid: They are not ids.
         """
-        return Selection(np.unique(as_ids(ids)), self, self._find)
+        return Selection(np.unique(as_ids(ids)), self, self._content.find)
 
     def _as_selection(self, ids: Any) -> Selection | None:
         if ids is None:
@@ -302,43 +280,10 @@ class Index:
 
     def _entries(self, allow: Selection | None, deny: Selection | None) -> tuple[list[Entry], int]:
         while True:
-            snapshot = self._published
+            snapshot = self._content.snapshot
             masks: list[Masks | None] = [None if each is None else each.masks(snapshot) for each in (allow, deny)]
             if all(each is None or found is not None for each, found in zip((allow, deny), masks, strict=True)):
                 return snapshot.entries(*masks), snapshot.live
-
-    def _find(self, snapshot: Snapshot, ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        if snapshot.first_ids is not None:
-            return snapshot.automatic(ids)
-        with self._looking:
-            if self._published.epoch != snapshot.epoch:
-                return None
-            return self._the_table().find(ids)
-
-    def _places(self, ids: NDArray[np.int64]) -> tuple[Snapshot, NDArray[np.int64], NDArray[np.int64]]:
-        while True:
-            snapshot = self._published
-            slots = self._find(snapshot, ids)
-            if slots is not None:
-                return snapshot, *snapshot.places(slots)
-
-    def _the_table(self) -> Table:
-        """The table of ids; the caller holds `_looking`."""
-        if self._table is None:
-            table = backend().IdTable()
-            snapshot = self._published
-            for number, segment in enumerate(snapshot.segments):
-                rows = snapshot.live_rows(number)
-                # Runs of rows without one that was removed.
-                for run in np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1):
-                    if not len(run):
-                        continue
-                    ids = np.ascontiguousarray(segment.ids[run[0] : run[-1] + 1])
-                    position = table.insert(ids, int(snapshot.bases[number] + run[0]))
-                    if position >= 0:
-                        raise storage.twice(self._home, int(ids[position]))
-            self._table = table
-        return self._table
 
     # Changing
 
@@ -366,51 +311,9 @@ class Index:
             NoSpace: The disk is full.
             MemoryRefused: There is not that much memory.
         """
-        self._add(as_vectors(vectors, dtype=dtype, dimensions=self._dimensions), ids, threads, progress)
-
-    def _add(self, source: Vectors, ids: Any, threads: int | None, progress: Progress | None) -> None:
+        source = as_vectors(vectors, dtype=dtype, dimensions=self._dimensions)
         given = None if ids is None else as_ids(ids, source.rows)
-        workers = _threads(threads)
-        if not source.rows:
-            return
-        with self._writing:
-            first = self._next_id
-            if given is not None and given[0] == first and bool((np.diff(given) == 1).all()):
-                given = None
-            if given is None and first + source.rows - 1 > _HIGHEST_ID:
-                raise InputInvalid(f"no automatic ids are left after {first - 1}", hint="give ids")
-            pieces: list[Piece] = []
-            entered = 0
-            try:
-                for piece in self._room(source.rows):
-                    pieces.append(piece)
-                    if given is not None:
-                        self._enter(given, entered, piece)
-                        entered += piece.last - piece.first
-                self._fill(source, given, pieces, workers, progress)
-            except BaseException:
-                if given is not None and entered:
-                    with self._looking:
-                        self._the_table().erase(np.ascontiguousarray(given[:entered]))
-                for piece in pieces:
-                    if piece.segment not in self._segments:
-                        storage.discard(piece.segment)
-                raise
-            self._commit(given, pieces)
-
-    def _room(self, rows: int) -> Iterator[Piece]:
-        """Where the next rows come to lie."""
-        slot = sum(each.capacity for each in self._segments)
-        tail = self._segments[-1] if self._segments else None
-        if tail is not None and not tail.sealed and tail.count < tail.capacity:
-            last = min(tail.capacity, tail.count + rows)
-            yield Piece(tail, tail.count, last, slot - tail.capacity + tail.count)
-            rows -= last - tail.count
-        while rows > 0:
-            segment = self._allocate(max(rows, _SMALLEST_STEP, min(self._published.live, _LARGEST_STEP)))
-            yield Piece(segment, 0, min(segment.capacity, rows), slot)
-            slot += segment.capacity
-            rows -= segment.capacity
+        self._content.add(source, given, _threads(threads), progress)
 
     def _allocate(self, rows: int) -> Segment:
         """Room for some rows, or for as many of them as a file may have."""
@@ -419,79 +322,6 @@ class Index:
         assert self._home is not None
         most = _FILE_BYTES // bytes_of_a_row(self._dimensions) // BLOCK_ROWS * BLOCK_ROWS
         return storage.allocate_file(self._home, self._dimensions, min(rows, max(BLOCK_ROWS, most)))
-
-    def _enter(self, given: NDArray[np.int64], entered: int, piece: Piece) -> None:
-        ids = np.ascontiguousarray(given[entered : entered + piece.last - piece.first])
-        with self._looking:
-            position = self._the_table().insert(ids, piece.slot)
-        if position >= 0:
-            position += entered
-            number = int(given[position])
-            before = np.flatnonzero(given[:position] == number)
-            raise InputInvalid(
-                f"rows {before[0]:,} and {position:,} both have the id {number}"
-                if len(before)
-                else f"row {position:,} has the id {number}, which is in the index already",
-                hint="every vector needs an id of its own; remove the old one first to replace it",
-            )
-
-    def _fill(
-        self,
-        source: Vectors,
-        given: NDArray[np.int64] | None,
-        pieces: Sequence[Piece],
-        threads: int,
-        progress: Progress | None,
-    ) -> None:
-        """Write rows behind those that are published."""
-        work, step, done = backend(), source.rows_of_a_block(), 0
-        for piece in pieces:
-            segment = piece.segment
-            for first in range(piece.first, piece.last, step):
-                last = min(first + step, piece.last)
-                rows = segment.rows[first:last]
-                source.write(done, done + last - first, rows[:, : self._dimensions])
-                bad = work.find_not_finite(rows)
-                if bad >= 0:
-                    raise InputInvalid(
-                        f"row {done + bad:,} (counted from 0) holds NaN or infinity",
-                        hint="leave such rows out, or make them again: nothing is near a vector that is not finite",
-                    )
-                if given is None:
-                    segment.ids[first:last] = np.arange(self._next_id + done, self._next_id + done + last - first)
-                else:
-                    segment.ids[first:last] = given[done : done + last - first]
-                largest = work.encode(segment, self._dimensions, METRICS[self._metric], first, last, threads)
-                piece.largest = max(piece.largest, largest)
-                done += last - first
-                if progress is not None:
-                    progress(done, source.rows)
-            if piece.last == segment.capacity:
-                storage.release(segment)
-
-    def _commit(self, given: NDArray[np.int64] | None, pieces: Sequence[Piece]) -> None:
-        """Publish what was written."""
-        automatic = self._next_id
-        with self._looking:
-            for piece in pieces:
-                segment, rows = piece.segment, piece.last - piece.first
-                follows = segment.first_id is not None and segment.first_id + segment.count == automatic
-                if given is not None:
-                    segment.first_id = None
-                elif piece.first == 0:
-                    segment.first_id = automatic
-                elif not follows:
-                    segment.first_id = None
-                if given is None:
-                    if self._table is not None:
-                        self._table.insert(segment.ids[piece.first : piece.last], piece.slot)
-                    automatic += rows
-                segment.count = piece.last
-                segment.largest = max(segment.largest, piece.largest)
-                if piece.first == 0:
-                    self._segments.append(segment)
-            self._next_id = automatic if given is None else max(automatic, int(given.max()) + 1)
-            self._publish()
 
     def remove(self, ids: Any) -> int:
         """Remove vectors, each in constant time. They are not found by searches that begin after it.
@@ -505,26 +335,7 @@ class Index:
         Raises:
             InputInvalid: They are not ids.
         """
-        wanted = np.unique(as_ids(np.atleast_1d(np.asarray(ids))))
-        with self._writing:
-            _, number, row = self._places(wanted)
-            found = number >= 0
-            if not found.any():
-                return 0
-            with self._looking:
-                for each in np.unique(number[found]).tolist():
-                    self._segments[each].remove(row[number == each])
-                if self._table is not None:
-                    self._table.erase(wanted[found])
-                self._publish(added=False)
-            return int(found.sum())
-
-    def _publish(self, *, added: bool = True, moved: bool = False) -> None:
-        """Let searches see the segments as they are now; one assignment, which no thread sees half done."""
-        before = self._published
-        if moved:
-            self._table = None
-        self._published = take(self._segments, before.epoch + moved, before.generation + (added or moved))
+        return self._content.remove(as_ids([ids] if isinstance(ids, (int, np.integer)) else ids))
 
     # Keeping
 
@@ -542,40 +353,27 @@ class Index:
             StateError: Someone else saved there since this index was opened, or it cannot be written.
             NoSpace: The disk is full; the index that was there still is.
         """
-        with self._writing:
+        with self._content.writing:
             home = self._home if path is None else Path(path).absolute()
             if home is None:
                 raise InputInvalid("the index has no folder yet", hint="say where: save(path)")
-            for segment in self._segments:
+            for segment in self._content.segments:
                 segment.sealed = True
-            self._merge(groups(self._segments))
-            description = storage.Description(self._metric, self._dimensions, self._next_id)
+            self._content.merge(groups(self._content.segments), _threads(None))
+            description = Description(self._metric, self._dimensions, self._content.next_id)
             expected = self._saved if home == self._home else None
-            self._saved = storage.save(home, description, self._segments, expected)
+            self._saved = storage.save(home, description, self._content.segments, expected)
             self._home = home
-            if self._in_files and any(each.capacity - each.count >= BLOCK_ROWS for each in self._segments):
+            if self._in_files and any(each.capacity - each.count >= BLOCK_ROWS for each in self._content.segments):
                 # The files they were written to had room for more rows; those that were saved have not.
-                self._replace([storage.reopened(each, description) for each in self._segments])
+                self._content.replace([storage.reopened(each, description) for each in self._content.segments])
 
     def compact(self) -> None:
         """Give back the space of removed vectors and join all segments. Until it is done there is a second copy of the vectors."""
-        with self._writing:
-            if len(self._segments) > 1 or any(each.removed for each in self._segments):
-                self._merge([(list(self._segments), True)])
-
-    def _merge(self, wanted: Sequence[tuple[list[Segment], bool]]) -> None:
-        """Write groups of segments anew where that is asked for."""
-        if not any(rewrite for _, rewrite in wanted):
-            return
-        result: list[Segment] = []
-        for group, rewrite in wanted:
-            result += rewritten(group, METRICS[self._metric], self._allocate, _threads(None)) if rewrite else group
-        self._replace(result)
-
-    def _replace(self, segments: list[Segment]) -> None:
-        with self._looking:
-            self._segments = segments
-            self._publish(moved=True)
+        with self._content.writing:
+            segments = self._content.segments
+            if len(segments) > 1 or any(each.removed for each in segments):
+                self._content.merge([(list(segments), True)], _threads(None))
 
 
 def _threads(wanted: int | None) -> int:

@@ -92,7 +92,7 @@ def _encode_blocks(segment: Arrays, dimensions: int, metric: int, first: int, la
     values -= coded
     low = _codes(values / (step / 16))
     # A unit vector comes from a division by a rounded norm, which moves it by at most 2 ** -51.
-    moved = 2.0**-50 if metric == COSINE else 0.0
+    moved = np.where(length > 0, 2.0**-50, 0.0) if metric == COSINE else 0.0
     radius = _bfloat_up(np.maximum(_length(values) + moved, _FLOOR))
     segment.fine[rows] = _float_up(np.maximum(_length(values - step / 16 * (low - 7.5)) + moved, _FLOOR))
     reach = _float_up(np.maximum(_length(coded), _FLOOR))
