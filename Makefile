@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 QUICKSTART := examples/quickstart
 comma := ,
 
-KERNEL := $(wildcard kernels/*.cpp kernels/*.h kernels/*.px? kernels/CMakeLists.txt kernels/in_place/CMakeLists.txt)
+KERNEL := $(wildcard kernels/*.cpp kernels/*.h kernels/*.pyx kernels/*.pxi kernels/CMakeLists.txt kernels/in_place/CMakeLists.txt)
 # AIFW_NO_KERNEL=1 leaves the compiled search kernel out, and so needs no compiler; numpy does its work.
 WITHOUT_KERNEL := $(filter 1 true yes on,$(AIFW_NO_KERNEL))
 

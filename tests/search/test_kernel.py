@@ -14,12 +14,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from compiled import ROOT, SOURCES, compile_object, level_flags
 
 from aifw.errors import UsageError
 from aifw.search import kernel
-
-ROOT = Path(__file__).parents[2]
-SOURCES = ROOT / "kernels"
 
 # Flags as /proc/cpuinfo names them, and where CPUID has them.
 LEAF1_ECX = {"fma": 12, "popcnt": 23, "osxsave": 27, "avx": 28}
@@ -197,18 +195,8 @@ def test_threads_are_those_this_process_may_use() -> None:
     assert 1 <= kernel.default_threads() <= len(os.sched_getaffinity(0))
 
 
-def _flags() -> dict[str, list[str]]:
-    """Compiler flags of each instruction set's file, as the build has them."""
-    text = (SOURCES / "CMakeLists.txt").read_text(encoding="utf-8")
-    found: dict[str, list[str]] = {"scalar": ["-march=x86-64"]}
-    for name, value in re.findall(r"^set\((avx\w+)_flags (.*)\)$", text, re.MULTILINE):
-        words = value.split()
-        found[name] = [*found["avx512"], *words[1:]] if words[0] == "${avx512_flags}" else words
-    return found
-
-
-def test_every_level_has_its_file_and_flags() -> None:
-    assert tuple(_flags()) == kernel.LEVELS
+def test_every_level_has_its_file_andlevel_flags() -> None:
+    assert tuple(level_flags()) == kernel.LEVELS
     assert all((SOURCES / f"{level}.cpp").exists() for level in kernel.LEVELS)
 
 
@@ -229,28 +217,10 @@ def test_instruction_sets_include_no_code_of_others(level: str) -> None:
 
 def _symbols(source: Path, flags: list[str], folder: Path) -> tuple[set[str], set[str]]:
     """Names that the object of a source defines for others, and those that it needs from them."""
-    if sysconfig.get_platform() != "linux-x86_64":
-        pytest.skip("instruction sets of x86-64")
-    compiler, lister = shutil.which("g++") or shutil.which("clang++"), shutil.which("nm")
-    if compiler is None or lister is None:
-        pytest.skip("no C++ compiler or no nm")
-    target = folder / f"{source.stem}.o"
-    command = [
-        compiler,
-        "-std=c++17",
-        "-O3",
-        "-ffp-contract=off",
-        "-fPIC",
-        *flags,
-        "-I",
-        str(SOURCES),
-        "-c",
-        str(source),
-    ]
-    done = subprocess.run([*command, "-o", str(target)], capture_output=True, text=True, check=False)
-    if done.returncode and "unrecognized command" in done.stderr:
-        pytest.skip(f"the compiler does not know {flags[-1]}")
-    assert done.returncode == 0, done.stderr
+    lister = shutil.which("nm")
+    if lister is None:
+        pytest.skip("no nm (Debian, Ubuntu: apt install binutils)")
+    target = compile_object(source, folder / f"{source.stem}.o", "-O3", *flags)
     listed = subprocess.run([lister, "--format=posix", str(target)], capture_output=True, text=True, check=True)
     symbols = [line.split()[:2] for line in listed.stdout.splitlines()]
     # Capitals are seen from outside; u, v, V, w and W are unique or weak: the linker keeps one of several, whoever compiled it.
@@ -260,7 +230,7 @@ def _symbols(source: Path, flags: list[str], folder: Path) -> tuple[set[str], se
 
 @pytest.mark.parametrize("level", kernel.LEVELS)
 def test_an_instruction_set_shows_its_table_only(level: str, tmp_path: Path) -> None:
-    defined, needed = _symbols(SOURCES / f"{level}.cpp", _flags()[level], tmp_path)
+    defined, needed = _symbols(SOURCES / f"{level}.cpp", level_flags()[level], tmp_path)
     assert len(defined) == 1
     assert re.fullmatch(rf"_ZN4aifw\d+k{level}E", defined.pop(), re.IGNORECASE)
     assert needed <= {"memcpy", "memset", "memmove", "_GLOBAL_OFFSET_TABLE_"}
