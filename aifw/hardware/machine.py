@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aifw.hardware.cores import Cores
+
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
@@ -13,11 +15,13 @@ class Cpu:
         model: Name, or `unknown`.
         cores: Processors this process may run on (affinity and cgroup quota), at least 1.
         flags: Instruction set flags.
+        layout: Which processors these are, their kinds and which share a core; None where nobody looked.
     """
 
     model: str
     cores: int
     flags: frozenset[str] = frozenset()
+    layout: Cores | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from aifw.errors import MemoryRefused
 from aifw.hardware.cgroup import cpu_quota, groups, memory_limit
+from aifw.hardware.cores import find_cores
+from aifw.hardware.cpulist import parse_cpu_list
 from aifw.hardware.machine import Accelerator, Cpu, Machine, Memory
 
 _INTEL = "8086"
@@ -30,15 +32,17 @@ def probe(root: Path = Path("/")) -> Machine:
         unknown.append(governed.unknown)
     total, available = _memory(root, unknown)
     model, flags, processors = _processor(root, unknown)
-    allowed = _allowed(root) or processors
+    told = _allowed(root)
+    allowed = told or processors
     if allowed is None:
         unknown.append("the number of processors is not known; one is assumed")
         allowed = 1
+    layout = find_cores(root, None if told else range(allowed))
     quota = cpu_quota(governed)
     cores = allowed if quota is None else max(1, min(allowed, int(quota)))
     return Machine(
         name=_host(root),
-        cpu=Cpu(model=model, cores=cores, flags=flags),
+        cpu=Cpu(model=model, cores=cores, flags=flags, layout=layout),
         memory=Memory(total=total, available=available, limit=memory_limit(governed)),
         devices=("cpu",),
         detected=_accelerators(root),
@@ -107,9 +111,8 @@ def _allowed(root: Path) -> int | None:
         lines = (root / "proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    ranges = next((line.split()[1] for line in lines if line.startswith("Cpus_allowed_list:")), "")
-    bounds = [part.split("-") for part in ranges.split(",") if part]
-    return sum(int(bound[-1]) - int(bound[0]) + 1 for bound in bounds) or None
+    ranges = next((line.partition(":")[2] for line in lines if line.startswith("Cpus_allowed_list:")), "")
+    return len(parse_cpu_list(ranges) or ()) or None
 
 
 def _host(root: Path) -> str:
