@@ -21,7 +21,7 @@ BENCH_ENVIRONMENT := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check-machine demo test slow kernel-slow check-kernel-machine lint bench bench-peers schema clean
+.PHONY: help setup check-machine demo test slow kernel-slow check-kernel-machine lint bench bench-peers bench-search schema clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,11 +98,23 @@ bench-peers:  ## Install Snakemake and DVC, which the benchmarks are measured be
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet --disable-pip-version-check snakemake dvc
 
+# The kernel is the one that `setup` built beside the sources; the libraries it is measured beside have an environment of their own.
+bench-search: $(READY) .venv-search/.ready  ## Measure exact search beside FAISS, numpy, torch, usearch and numkong
+	@mkdir -p build
+	.venv-search/bin/python benchmarks/search.py --save build/search.json --plot build/search.png
+
+.venv-search/.ready: constraints.txt
+	$(PYTHON) -m venv .venv-search
+	$(if $(TORCH_INDEX),.venv-search/bin/pip install --quiet --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)")
+	.venv-search/bin/pip install --quiet --disable-pip-version-check -c constraints.txt faiss-cpu matplotlib numkong numpy psutil \
+	    safetensors threadpoolctl torch transformers usearch
+	@touch $@
+
 schema: $(READY)  ## Write the published schemas anew
 	$(BIN)/python -m aifw.cli.schema --write
 
 clean:  ## Remove the environment, caches, and what the demo made
-	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers .venv-search build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f aifw/search/_kernel.*.so
 	find kernels/in_place -mindepth 1 ! -name CMakeLists.txt -delete
 	rm -rf $(QUICKSTART)/.aifw $(QUICKSTART)/feedback.db

@@ -90,7 +90,7 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "benchmark": "search",
         "machine": surroundings.machine(),
-        "versions": surroundings.versions() | known["versions"],
+        "versions": _versions() | known["versions"],
         "kernel": known["kernel"],
         "pools": known["pools"],
         "threads": arguments.threads,
@@ -100,6 +100,12 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
         "quick": arguments.quick,
         **found,
     }
+
+
+def _versions() -> dict[str, str]:
+    found = surroundings.versions()
+    # In the peers' environment there is no package of that name: the sources and the kernel beside them are used.
+    return {"python": found["python"], "aifw": found["aifw"].replace("not installed", "from its sources")}
 
 
 def _common(arguments: argparse.Namespace) -> dict[str, Any]:
