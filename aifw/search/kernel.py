@@ -12,6 +12,8 @@ from types import ModuleType
 
 from aifw.errors import UsageError
 from aifw.hardware.cgroup import cpu_quota, groups
+from aifw.hardware.cores import Cores, find_cores
+from aifw.hardware.cores import default_threads as threads_for
 
 VARIABLE = "AIFW_SIMD"
 """Environment variable that names the instruction set to use; read when the kernel is first asked for."""
@@ -68,10 +70,18 @@ def loaded() -> ModuleType | None:
 
 
 def default_threads() -> int:
-    """How many threads a search uses unless told otherwise: the processors this process may use, at least 1."""
-    allowed = len(os.sched_getaffinity(0))
-    quota = cpu_quota(groups(Path("/")))
-    return allowed if quota is None else max(1, min(allowed, int(quota)))
+    """How many threads a search uses unless told otherwise: one for each physical core of the strongest kind it may use."""
+    return threads_for(_cores(frozenset(os.sched_getaffinity(0))), _quota())
+
+
+@cache
+def _quota() -> float | None:
+    return cpu_quota(groups(Path("/")))
+
+
+@cache
+def _cores(allowed: frozenset[int]) -> Cores:
+    return find_cores(allowed=allowed)
 
 
 @cache
