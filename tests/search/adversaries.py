@@ -295,3 +295,15 @@ def mixed(rng: np.random.Generator, d: int, n: int, nq: int) -> Pair:
     parts = [FAMILIES[name](rng, d, -(-n // 3), -(-nq // 3)) for name in rng.choice(names, 3)]
     rows, queries = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return rows[rng.permutation(len(rows))[:n]], queries[rng.permutation(len(queries))[:nq]]
+
+
+@family
+def limits(rng: np.random.Generator, d: int, n: int, nq: int) -> Pair:
+    """Sizes about the powers of two where an implementation in float may have to change its ways."""
+    power = rng.choice([-149, -126, -120, -63, -60, -57, 53, 57, 60, 63, 97, 100, 103, 120, 127])
+    rows = rng.standard_normal((n, d))
+    rows *= (2.0**power * (1 + rng.integers(-2, 3, n) * 2.0**-24) / np.linalg.norm(rows, axis=1))[:, None]
+    queries = rng.standard_normal((nq, d))
+    near = rng.choice([power, -power, 0, 60])
+    queries *= (2.0**near * (1 + rng.integers(-2, 3, nq) * 2.0**-24) / np.linalg.norm(queries, axis=1))[:, None]
+    return single(rows), single(queries)

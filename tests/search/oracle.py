@@ -102,18 +102,19 @@ class Oracle:
             norms = np.array([rounded_norm(self.rows[i]) for i in first])
             self.norms: NDArray[np.float64] = norms[self._group.ravel()]
 
-    def score(self, row: int, query: NDArray[np.float32]) -> float:
-        """The score of one pair."""
-        x, q = self._wide[row], query.astype(np.float64)
+    def _score(self, row: int, q: NDArray[np.float64], norm: float) -> float:
+        x = self._wide[row]
         if self.metric == SQUARED_DISTANCE:
             return math.fsum(np.concatenate([x * x, -2 * x * q, q * q]).tolist())
         product = math.fsum((x * q).tolist())
         if self.metric == INNER_PRODUCT:
             return product
-        norms = float(self.norms[row]) * rounded_norm(query)
+        norms = float(self.norms[row]) * norm
         return product / norms if norms else 0.0
 
-    def _approximate(self, query: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    def _approximate(
+        self, query: NDArray[np.float32], norm: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Scores in double arithmetic, and how far they and their rounding may be off; None if they are right."""
         q = query.astype(np.float64)
         dimensions = len(q)
@@ -131,7 +132,7 @@ class Oracle:
         error = (3 * dimensions + 16) * _HALF_ULP * absolute
         if self.metric == INNER_PRODUCT:
             return product, None if whole else error
-        norms = self.norms * rounded_norm(query)
+        norms = self.norms * norm
         safe = np.where(norms > 0, norms, 1.0)
         return np.where(norms > 0, product / safe, 0.0), None if whole else np.where(norms > 0, error / safe, 0.0)
 
@@ -145,7 +146,8 @@ class Oracle:
             return ids, scores
         sign = 1 if self.metric == SQUARED_DISTANCE else -1
         for i, query in enumerate(queries):
-            approximate, error = self._approximate(query)
+            norm = rounded_norm(query) if self.metric == COSINE else 0.0
+            approximate, error = self._approximate(query, norm)
             key = sign * approximate[pool]
             if error is None:
                 chosen = pool[key <= np.partition(key, k - 1)[k - 1]]
@@ -153,13 +155,13 @@ class Oracle:
             else:
                 doubt = error[pool]
                 chosen = pool[key - doubt <= np.partition(key + doubt, k - 1)[k - 1]]
-                found = self._scores(chosen, query)
+                found = self._scores(chosen, query.astype(np.float64), norm)
             order = np.lexsort((self.ids[chosen], sign * found))[:k]
             ids[i], scores[i] = self.ids[chosen[order]], found[order]
         return ids, scores
 
-    def _scores(self, chosen: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _scores(self, chosen: NDArray[np.int64], q: NDArray[np.float64], norm: float) -> NDArray[np.float64]:
         """Scores of the chosen rows, one sum for rows that are equal."""
         groups, inverse = np.unique(self._group.ravel()[chosen], return_inverse=True)
-        each = np.array([self.score(int(self._first[group]), query) for group in groups])
+        each = np.array([self._score(int(self._first[group]), q, norm) for group in groups])
         return each[inverse.ravel()]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pytest
 from adversaries import FAMILIES, Floats
 from numpy.typing import NDArray
 from oracle import METRICS, Answer, Oracle
+
+from aifw.search import Index
 
 DIMENSIONS = (1, 2, 3, 7, 8, 15, 16, 17, 31, 63, 64, 65, 100, 128, 384, 768, 1032, 1033, 1100, 4096, 9000)
 COMPONENTS = 120_000  # of all rows of a problem; the largest dimensions get few rows
@@ -181,3 +187,65 @@ def answer_by_kernel(kernel: Any, problem: Problem, rng: np.random.Generator, ch
         for segment in segments:
             change(segment)
     return search_segments(kernel, problem, segments)[0]
+
+
+def available() -> tuple[str, ...]:
+    """Who can search here: numpy, and every instruction set that is usable. The kernel may only be missing on purpose."""
+    if os.environ.get("AIFW_NO_KERNEL", "0") not in {"", "0"}:
+        return ("numpy",)
+    return ("numpy", *importlib.import_module("aifw.search._kernel").usable())
+
+
+@contextmanager
+def computing(name: str) -> Iterator[Any]:
+    """Searches inside are done by numpy, or on this instruction set."""
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "numpy":
+            patch.setenv("AIFW_NO_KERNEL", "1")
+            yield importlib.import_module("aifw.search.reference")
+            return
+        kernel = importlib.import_module("aifw.search._kernel")
+        before = kernel.level()
+        kernel.select(name)
+        try:
+            yield kernel
+        finally:
+            kernel.select(before)
+
+
+INDEX_METRICS = {"inner_product": "inner_product", "cosine": "cosine", "squared_distance": "l2"}
+
+
+def answer_by_index(problem: Problem, rng: np.random.Generator) -> Answer:
+    """Builds an `Index` by several additions, with rows that are removed again, and restricts it as the problem says."""
+    d = problem.rows.shape[1]
+    index = Index(d, INDEX_METRICS[problem.metric])
+    first = 0
+    for last in problem.ends:
+        index.add(problem.rows[first:last], problem.ids[first:last], threads=problem.threads)
+        first = last
+    replaced = rng.random(len(problem.rows)) < rng.choice([0.0, 0.1, 0.9])
+    if replaced.any():
+        # Searches before and after must not remember these vectors.
+        assert index.remove(problem.ids[replaced]) == replaced.sum()
+        index.add(problem.rows[replaced] * np.float32(-0.5), problem.ids[replaced])
+        index.remove(problem.ids[replaced])
+        index.add(problem.rows[replaced], problem.ids[replaced])
+    if rng.random() < 0.3:
+        index.compact()
+    allow = deny = None
+    if problem.allowed is not None:
+        allowed, denied = problem.ids[problem.allowed], problem.ids[~problem.allowed]
+        how = rng.integers(4)
+        if how == 0:
+            allow = rng.permutation(allowed)
+        elif how == 1:
+            deny = rng.permutation(denied)
+        elif how == 2:
+            index.remove(denied)
+        else:
+            allow = np.concatenate([allowed, denied[::2]])
+            deny = np.concatenate([denied[::2], denied[:3]])
+    if problem.allowed is not None and not problem.allowed.any() and not len(index):
+        return problem.answer
+    return index.search(problem.queries, problem.k, threads=problem.threads, allow=allow, deny=deny)
