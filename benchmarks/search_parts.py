@@ -28,6 +28,8 @@ from search_figures import OURS
 from search_peers import Faiss, Method, Ours
 
 FILTERED = 0.01
+COUNTED = 64
+"""Queries in the largest batch that counters are asked for: for one query they depend on its batch no longer."""
 COPIES = 6
 """Peers and we together keep so many copies of the rows, at most."""
 
@@ -61,7 +63,7 @@ def _metric(data: search_data.Data, metric: str, request: dict[str, Any]) -> dic
         figures += [{"batch": batch, "method": name, **each} for name, each in found.items()]
         figures += [{"batch": batch, "method": name, "left_out": reason} for name, reason in left_out.items()]
         if following:
-            gaining = {name: method.gains for name, method in due.items()}
+            gaining = {name: method.gains or method.is_default(following) for name, method in due.items()}
             patience = request["patience"]
             left_out |= search_measure.hopeless(found, gaining, batch, following, patience=patience, ours=OURS)
     ours = next((method for method in methods if isinstance(method, Ours)), None)
@@ -71,7 +73,7 @@ def _metric(data: search_data.Data, metric: str, request: dict[str, Any]) -> dic
         "missing": missing,
         "checked": min(request["checked"], max(batches)),
         "faiss_threshold": next((method.default for method in methods if isinstance(method, Faiss)), None),
-        "counters": {batch: ours.counted(batch) for batch in batches} if ours else {},
+        "counters": {batch: ours.counted(batch) for batch in batches if batch <= COUNTED} if ours else {},
         "memory": ours.index.memory() if ours else {},
     }
     for method in methods:

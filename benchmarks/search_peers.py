@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from search_data import normalised
-from search_figures import FAISS_BLAS, FAISS_SCAN, OURS
+from search_figures import FAISS_BLAS, FAISS_SCAN, OURS, faiss_default
 
 if TYPE_CHECKING:
     from aifw.search import Index
@@ -43,6 +43,10 @@ class Method(ABC):
     @abstractmethod
     def search(self, batch: int) -> Ids:
         """Ids of the k best rows of the first `batch` queries, best first. The whole of what is timed."""
+
+    def is_default(self, batch: int) -> bool:
+        """Whether this is what the library does with such a batch when nobody tells it what to do."""
+        return False
 
     def close(self) -> None:
         """Give back what does not go by itself."""
@@ -101,6 +105,9 @@ class Faiss(_Peer):
     def search(self, batch: int) -> Ids:
         self._settings.distance_compute_blas_threshold = self._threshold
         return self.index.search(self.queries[:batch], self.k)[1]
+
+    def is_default(self, batch: int) -> bool:
+        return faiss_default(self.default, batch, self.rows.shape[1]) == self.name
 
     def search_among(self, chosen: Any) -> Ids:
         """The first query, among the rows that `bitmap` or `batch` chose."""

@@ -23,9 +23,10 @@ def text(result: Mapping[str, Any]) -> str:
         parts.append("\n".join(_promise(result)))
     if result["index"]:
         parts.append("\n".join(_index(result)))
-    for name, swept, axis in (("batches", _batches(result), "batch"), ("sizes", _sizes(result), "vectors")):
-        if swept and result[name]:
-            parts.append("\n".join(_sweep(swept, axis, result[name][0])))
+    for found in result["batches"]:
+        parts.append("\n".join(_sweep(by_batch(found["metrics"][0]["figures"]), "batch", found)))
+    for found in result["sizes"]:
+        parts.append("\n".join(_sweep(by_batch(found["figures"], "rows"), "vectors", found)))
     return "\n\n".join(parts)
 
 
@@ -171,9 +172,9 @@ def _bandwidth(result: Mapping[str, Any]) -> Iterator[str]:
 
 def _read(found: Mapping[str, Any], each: Mapping[str, Any]) -> float | None:
     """Bytes of the codes, and of the low codes and the rows of those that were looked at more closely."""
-    if not each["memory"]:
-        return None
     counters, dimensions = _counters(each, 1), found["dimensions"]
+    if not counters:
+        return None
     closer = counters["refined"] * dimensions / 2 + counters["scored"] * dimensions * 4
     return float(each["memory"]["codes"] + closer)
 
@@ -263,14 +264,6 @@ def _index(result: Mapping[str, Any]) -> Iterator[str]:
             ],
             rows,
         )
-
-
-def _batches(result: Mapping[str, Any]) -> dict[int, dict[str, Mapping[str, Any]]]:
-    return by_batch(result["batches"][0]["metrics"][0]["figures"]) if result["batches"] else {}
-
-
-def _sizes(result: Mapping[str, Any]) -> dict[int, dict[str, Mapping[str, Any]]]:
-    return by_batch(result["sizes"][0]["figures"], "rows") if result["sizes"] else {}
 
 
 def _sweep(swept: Mapping[int, Mapping[str, Any]], axis: str, found: Mapping[str, Any]) -> Iterator[str]:
