@@ -79,7 +79,7 @@ check-kernel-machine:  ## Say what this machine lacks for kernel-slow
 	command -v bochs >/dev/null || missing="$$missing bochs"; \
 	command -v g++ >/dev/null || missing="$$missing g++"; \
 	command -v objdump >/dev/null || missing="$$missing binutils"; \
-	test -e /usr/include/simde/x86/avx2.h || missing="$$missing libsimde-dev"; \
+	command -v cmake >/dev/null || missing="$$missing cmake"; \
 	test -z "$$missing" || { echo "missing for these tests (Debian, Ubuntu): apt install$$missing"; exit 1; }
 
 lint: $(READY)  ## Style, types, import contracts, freshness of the published schemas
