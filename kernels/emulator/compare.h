@@ -1,0 +1,15 @@
+// A test of one table of kernels against the scalar one that needs no library, so that it also runs without an operating system.
+#pragma once
+#include "../kernels.h"
+
+namespace aifw {
+
+using Print = void (*)(const char* text);
+
+// Runs both tables over `rounds` random cases drawn from the seed: filter and refine must agree bit for bit, the double
+// sums within what rounding explains. Prints the first differences and then one line,
+//     <name>: <n> checks, <m> differences
+// Returns the number of differences.
+int compare(const Kernels& tested, uint32_t seed, int rounds, Print print);
+
+}  // namespace aifw

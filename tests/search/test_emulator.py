@@ -1,0 +1,152 @@
+"""The build's own objects executed on processors that have their instructions, emulated by Bochs."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+EMULATOR = Path(__file__).parents[2] / "kernels" / "emulator"
+KERNELS = EMULATOR.parent
+SECONDS = 240  # how long a machine that should be off by then is waited for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def _loaded() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("emulate", EMULATOR / "emulate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+emulate = _loaded()
+
+
+@dataclass(frozen=True)
+class Image:
+    """What an image is made of."""
+
+    commands: dict[str, list[str]]
+    parts: dict[str, Path]
+
+    def run(self, folder: Path, model: str = "corei7_icelake_u") -> list[str]:
+        return emulate.run(emulate.link_image(self.parts, folder / "image.rom"), model, SECONDS).splitlines()
+
+    def changed(self, name: str, folder: Path, rewrite: tuple[str, str, str]) -> Image:
+        """The same with one kernel made of changed sources: a file, what is replaced in it, by what."""
+        for source in (f"{name}.cpp", "avx512.h"):
+            shutil.copy(KERNELS / source, folder)
+        source, before, after = rewrite
+        text = (folder / source).read_text(encoding="utf-8")
+        assert before in text
+        (folder / source).write_text(text.replace(before, after), encoding="utf-8")
+        target = emulate.compile_file(self.commands[name], folder / f"{name}.cpp", folder / f"{name}.o")
+        return Image(self.commands, self.parts | {name: target})
+
+    def rebuilt(self, name: str, folder: Path, *flags: str) -> Image:
+        """The same with one part of the test program compiled with more flags."""
+        (source,) = EMULATOR.glob(f"{name}.[cS]*")
+        target = emulate.compile_file([*self.commands["scalar"], *flags], source, folder / f"{name}.o")
+        return Image(self.commands, self.parts | {name: target})
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    if sys.platform != "linux":
+        pytest.skip("the image is linked with GNU binutils")
+    missing = [tool for tool in ("bochs", "cmake", "g++", "ld", "objcopy") if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: apt install bochs cmake g++")
+    folder = tmp_path_factory.mktemp("image")
+    commands = emulate.compile_commands(folder / "build")
+    return Image(commands, emulate.compile_parts(commands, folder, seed=1, rounds=30))
+
+
+def test_kernels_agree_with_the_scalar_ones(image: Image, tmp_path: Path) -> None:
+    thorough = image.rebuilt("machine", tmp_path, *emulate.FREESTANDING, "-DSEED=20u", "-DROUNDS=500")
+    assert thorough.run(tmp_path) == [
+        "usable: scalar avx2 avx512 avx512vnni",
+        "selected: avx512vnni",
+        "avx2: 7500 checks, 0 differences",
+        "avx512: 7500 checks, 0 differences",
+        "avx512vnni: 7500 checks, 0 differences",
+        "complete",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("model", "usable"),
+    [
+        ("core2_penryn_t9600", ["scalar"]),
+        ("corei7_sandy_bridge_2600k", ["scalar"]),
+        ("corei7_haswell_4770", ["scalar", "avx2"]),
+        ("ryzen", ["scalar", "avx2"]),
+        ("corei7_skylake_x", ["scalar", "avx2", "avx512"]),
+        ("tigerlake", ["scalar", "avx2", "avx512", "avx512vnni"]),
+    ],
+)
+def test_the_highest_level_of_a_processor_is_selected(
+    image: Image, tmp_path: Path, model: str, usable: list[str]
+) -> None:
+    said = image.run(tmp_path, model)
+    assert said[:2] == [f"usable: {' '.join(usable)}", f"selected: {usable[-1]}"]
+    assert said[2:] == [*(f"{level}: 450 checks, 0 differences" for level in usable[1:]), "complete"]
+
+
+@pytest.mark.parametrize(("saved", "usable"), [("0x07", "scalar avx2"), ("0x03", "scalar")])
+def test_registers_that_the_system_does_not_save_are_left_alone(
+    image: Image, tmp_path: Path, saved: str, usable: str
+) -> None:
+    said = image.rebuilt("boot", tmp_path, f"-DSAVED={saved}").run(tmp_path)
+    assert said[0] == f"usable: {usable}"
+    assert said[-1] == "complete"
+
+
+BOUND = "__m512 bound = _mm512_add_ps(middle, spread);"
+FUSED = (
+    "__m512 bound = _mm512_fmadd_ps(dot, _mm512_mul_ps(scale, _mm512_set1_ps(tile.scale[u])), spread); (void)middle;"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "rewrite"),
+    [
+        ("avx512", "filter", ("avx512.h", "sums[u][1].add(", "if (g + step + 1 < groups) sums[u][1].add(")),
+        ("avx512vnni", "filter", ("avx512.h", "sums[u][1].add(", "if (g + step + 1 < groups) sums[u][1].add(")),
+        # Sums of 16 bits overflow, but only with nearly the largest codes.
+        ("avx512", "filter", ("avx512.h", "sums[u][0].widen();", "if (g % 16 || g + 8 == groups) sums[u][0].widen();")),
+        ("avx512vnni", "filter", ("avx512vnni.cpp", "(total, codes, query)", "(total, query, codes)")),
+        ("avx512vnni", "filter", ("avx512.h", BOUND, FUSED)),
+        ("avx512", "filter", ("avx512.h", "_CMP_NLT_UQ", "_CMP_GE_OQ")),
+        ("avx512vnni", "filter", ("avx512.h", "mask & _mm512_cmp", "0xffff & _mm512_cmp")),
+        ("avx512vnni", "filter", ("avx512.h", "tile.biased", "tile.queries > 4")),
+        ("avx512", "refine", ("avx512.h", "_mm512_srlv_epi16(twice, shifts)", "_mm512_srlv_epi16(twice, low_half)")),
+        ("avx512vnni", "refine", ("avx512.h", "query + 2 * m", "query + 2 * (m & 63)")),
+        ("avx512", "inner_product", ("avx512.h", "i < floats", "i + 16 < floats")),
+        ("avx512vnni", "squared_distance", ("avx512.h", "_mm512_sub_pd(a, b)", "_mm512_add_pd(a, b)")),
+    ],
+)
+def test_a_kernel_that_is_wrong_is_found_out(
+    image: Image, tmp_path: Path, name: str, function: str, rewrite: tuple[str, str, str]
+) -> None:
+    said = image.changed(name, tmp_path, rewrite).run(tmp_path)
+    assert any(re.match(rf"{name}: {function}: .* differs with dimensions ", line) for line in said)
+    counted = {line.partition(":")[0]: line for line in said if " checks, " in line}
+    assert re.fullmatch(rf"{name}: 450 checks, [1-9]\d* differences", counted.pop(name))
+    assert len(counted) == 2
+    assert all(line.endswith(": 450 checks, 0 differences") for line in counted.values())
+
+
+def test_code_for_another_processor_is_found_out(image: Image, tmp_path: Path) -> None:
+    target = emulate.compile_file(image.commands["avx512"], KERNELS / "avx2.cpp", tmp_path / "avx2.o")
+    with pytest.raises(RuntimeError, match=r"(?s)the program did not finish.*usable: scalar avx2"):
+        Image(image.commands, image.parts | {"avx2": target}).run(tmp_path, "corei7_haswell_4770")
