@@ -244,6 +244,7 @@ def test_lists_about_other_processors_do_not_hide_the_next_source(root: Path) ->
     files = _listed("core-i7-12700") | {"sys/devices/cpu_core/cpus": "0", "sys/devices/cpu_atom/cpus": ""}
     cores = find_cores(_write(root, files), [2, 16])
     assert cores.kinds == {2: "performance", 16: "efficient"}
+    assert find_cores(root, [2, 16], lambda cpu: 0x40 if cpu < 16 else 0x20).basis == "CPUID leaf 0x1A"
 
 
 def test_cores_whose_threads_do_not_agree_are_taken_apart(root: Path) -> None:
