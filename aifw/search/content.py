@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,22 @@ class Piece:
     largest: float = 0.0
 
 
+class Room(Protocol):
+    """Where rows are kept."""
+
+    def allocate(self, rows: int) -> Segment:
+        """Make an empty segment with room for so many rows, or for fewer if it is to be no larger."""
+        ...
+
+    def discard(self, segment: Segment) -> None:
+        """A segment is not needed after all."""
+        ...
+
+    def filled(self, segment: Segment) -> None:
+        """A segment has become full."""
+        ...
+
+
 class Content:
     """Segments and what leads to their rows.
 
@@ -44,28 +61,17 @@ class Content:
     Args:
         dimensions: Of a vector.
         metric: The kernel's number.
-        allocate: Makes an empty segment with room for so many rows or fewer.
-        discard: Is given segments that nobody needs after all.
-        filled: Is given segments that have become full.
+        room: Where rows are kept.
     """
 
-    def __init__(
-        self,
-        dimensions: int,
-        metric: int,
-        allocate: Callable[[int], Segment],
-        discard: Callable[[Segment], None],
-        filled: Callable[[Segment], None],
-    ) -> None:
+    def __init__(self, dimensions: int, metric: int, room: Room) -> None:
         self.snapshot = take((), 0, 0)
         self.segments: list[Segment] = []
         self.next_id = 0
         self.writing = threading.RLock()
         self._dimensions = dimensions
         self._metric = metric
-        self._allocate = allocate
-        self._discard = discard
-        self._filled = filled
+        self._room = room
         self._looking = threading.Lock()
         self._table: Table | None = None  # made when an id that is not automatic has to be found
 
@@ -133,7 +139,7 @@ class Content:
             pieces: list[Piece] = []
             entered = 0
             try:
-                for piece in self._room(source.rows):
+                for piece in self._places_for(source.rows):
                     pieces.append(piece)
                     if ids is not None:
                         self._enter(ids, entered, piece)
@@ -145,11 +151,11 @@ class Content:
                         self._the_table().erase(np.ascontiguousarray(ids[:entered]))
                 for piece in pieces:
                     if piece.first == 0 and piece.segment not in self.segments:
-                        self._discard(piece.segment)
+                        self._room.discard(piece.segment)
                 raise
             self._commit(ids, pieces)
 
-    def _room(self, rows: int) -> Iterator[Piece]:
+    def _places_for(self, rows: int) -> Iterator[Piece]:
         """Where the next rows come to lie."""
         slot = sum(each.capacity for each in self.segments)
         tail = self.segments[-1] if self.segments else None
@@ -160,7 +166,7 @@ class Content:
         # A step is as long as what there is, within limits: few segments, and little room that is never used.
         step = max(_SMALLEST_STEP, min(self.snapshot.live, _LARGEST_STEP))
         while rows > 0:
-            segment = self._allocate(max(rows, step))
+            segment = self._room.allocate(max(rows, step))
             yield Piece(segment, 0, min(segment.capacity, rows), slot)
             slot += segment.capacity
             rows -= segment.capacity
@@ -216,7 +222,7 @@ class Content:
                 if progress is not None:
                     progress(done, source.rows)
             if piece.last == segment.capacity:
-                self._filled(segment)
+                self._room.filled(segment)
 
     def _commit(self, given: NDArray[np.int64] | None, pieces: Sequence[Piece]) -> None:
         """Publish what was written."""
@@ -263,7 +269,7 @@ class Content:
         if any(rewrite for _, rewrite in wanted):
             result: list[Segment] = []
             for group, rewrite in wanted:
-                result += rewritten(group, self._metric, self._allocate, threads) if rewrite else group
+                result += rewritten(group, self._metric, self._room.allocate, threads) if rewrite else group
             self.replace(result)
 
     def replace(self, segments: Sequence[Segment]) -> None:

@@ -20,11 +20,10 @@ from aifw.search.backend import METRICS, Entry, backend
 from aifw.search.content import Content, Progress
 from aifw.search.merge import groups
 from aifw.search.opening import Description, load
-from aifw.search.segment import BLOCK_ROWS, Segment, allocate, bytes_of_a_row
+from aifw.search.segment import BLOCK_ROWS
 from aifw.search.snapshot import Masks, Selection
 from aifw.search.vectors import MOST_DIMENSIONS, as_count, as_ids, as_queries, as_vectors
 
-_FILE_BYTES = 512 << 20
 _AT_ONCE = 1 << 16
 _HIGHEST_ID = (1 << 63) - 1
 
@@ -54,10 +53,10 @@ class Index:
         if self._dimensions > MOST_DIMENSIONS:
             raise InputInvalid(f"dimensions are {dimensions:,}; at most {MOST_DIMENSIONS:,} are possible")
         self._metric = metric
-        self._content = Content(self._dimensions, METRICS[metric], self._allocate, storage.discard, storage.release)
+        self._room = storage.Room(self._dimensions)
+        self._content = Content(self._dimensions, METRICS[metric], self._room)
         self._home: Path | None = None
         self._saved: str | None = None  # digest of the manifest that was read or written last
-        self._in_files = False
 
     # Making one
 
@@ -104,8 +103,7 @@ class Index:
             InputInvalid: There is something in the folder, or an argument is not possible.
         """
         index = cls(dimensions, metric)
-        index._home = storage.claim(Path(path))
-        index._in_files = True
+        index._home = index._room.folder = storage.claim(Path(path))
         return index
 
     @classmethod
@@ -315,14 +313,6 @@ class Index:
         given = None if ids is None else as_ids(ids, source.rows)
         self._content.add(source, given, _threads(threads), progress)
 
-    def _allocate(self, rows: int) -> Segment:
-        """Room for some rows, or for as many of them as a file may have."""
-        if not self._in_files:
-            return allocate(self._dimensions, rows)
-        assert self._home is not None
-        most = _FILE_BYTES // bytes_of_a_row(self._dimensions) // BLOCK_ROWS * BLOCK_ROWS
-        return storage.allocate_file(self._home, self._dimensions, min(rows, max(BLOCK_ROWS, most)))
-
     def remove(self, ids: Any) -> int:
         """Remove vectors, each in constant time. They are not found by searches that begin after it.
 
@@ -364,7 +354,9 @@ class Index:
             expected = self._saved if home == self._home else None
             self._saved = storage.save(home, description, self._content.segments, expected)
             self._home = home
-            if self._in_files and any(each.capacity - each.count >= BLOCK_ROWS for each in self._content.segments):
+            if self._room.folder is not None and any(
+                each.capacity - each.count >= BLOCK_ROWS for each in self._content.segments
+            ):
                 # The files they were written to had room for more rows; those that were saved have not.
                 self._content.replace([storage.reopened(each, description) for each in self._content.segments])
 

@@ -41,9 +41,10 @@ from aifw.search.opening import (
     read_manifest,
     rounded,
 )
-from aifw.search.segment import BLOCK_ROWS, HEADER_BYTES, Segment, layout, over
+from aifw.search.segment import BLOCK_ROWS, HEADER_BYTES, Segment, allocate, bytes_of_a_row, layout, over
 
 _PARTIAL = ".partial-"
+FILE_BYTES = 512 << 20
 _PIECE = 4 << 20
 
 
@@ -81,20 +82,45 @@ def _discard(path: Path, descriptor: int, owner: int) -> None:
     os.close(descriptor)
 
 
-def allocate_file(directory: Path, dimensions: int, rows: int) -> Segment:
-    """An empty segment whose memory is a file, so that only the page cache grows.
+class Room:
+    """Where an index keeps its rows: in memory of its own, or in files of a folder, so that only the page cache grows.
 
-    Raises:
-        NoSpace: The disk has not that much space. All of it is taken at once: a mapping cannot report a full disk later.
+    Attributes:
+        folder: For files; None for memory.
     """
-    capacity = -(-max(rows, 1) // BLOCK_ROWS) * BLOCK_ROWS
-    size = layout(dimensions, capacity)[1]
-    with _named(directory):
-        partial = Partial(directory)
-        os.posix_fallocate(partial.descriptor, 0, size)
-        segment = over(mmap.mmap(partial.descriptor, size), dimensions, capacity)
-    segment.source = partial
-    return segment
+
+    def __init__(self, dimensions: int, folder: Path | None = None) -> None:
+        self.folder = folder
+        self._dimensions = dimensions
+
+    def allocate(self, rows: int) -> Segment:
+        """An empty segment with room for so many rows, or for as many as a file of some 512 MiB may have.
+
+        Raises:
+            MemoryRefused: There is not that much memory.
+            NoSpace: The disk has not that much space. All of it is taken at once: a mapping cannot report a full disk later.
+        """
+        if self.folder is None:
+            return allocate(self._dimensions, rows)
+        capacity = rounded(max(1, min(rows, FILE_BYTES // bytes_of_a_row(self._dimensions))))
+        size = layout(self._dimensions, capacity)[1]
+        with _named(self.folder):
+            partial = Partial(self.folder)
+            os.posix_fallocate(partial.descriptor, 0, size)
+            segment = over(mmap.mmap(partial.descriptor, size), self._dimensions, capacity)
+        segment.source = partial
+        return segment
+
+    def discard(self, segment: Segment) -> None:
+        """Remove the file of a segment that nobody needs."""
+        if isinstance(segment.source, Partial):
+            segment.source.discard()
+
+    def filled(self, segment: Segment) -> None:
+        """Let the pages of a finished file go; they stay in the page cache and come back when they are read."""
+        if isinstance(segment.source, Partial):
+            segment.memory.flush()
+            segment.memory.madvise(mmap.MADV_DONTNEED)
 
 
 def claim(directory: Path) -> Path:
@@ -115,12 +141,6 @@ def claim(directory: Path) -> Path:
     return home
 
 
-def discard(segment: Segment) -> None:
-    """Remove the file of a segment that nobody needs."""
-    if isinstance(segment.source, Partial):
-        segment.source.discard()
-
-
 def reopened(segment: Segment, description: Description) -> Segment:
     """The same rows, mapped from the file they were saved to."""
     assert isinstance(segment.source, Path)
@@ -128,13 +148,6 @@ def reopened(segment: Segment, description: Description) -> Segment:
     found.first_id, found.removed = segment.first_id, segment.removed
     found.mask = None if segment.mask is None else segment.mask[: found.capacity // BLOCK_ROWS].copy()
     return found
-
-
-def release(segment: Segment) -> None:
-    """Let the pages of a finished segment in a file go; they stay in the page cache and come back when they are read."""
-    if isinstance(segment.source, Partial):
-        segment.memory.flush()
-        segment.memory.madvise(mmap.MADV_DONTNEED)
 
 
 def save(directory: Path, description: Description, segments: Sequence[Segment], expected: str | None) -> str:
@@ -238,7 +251,8 @@ def _keep(directory: Path, description: Description, segment: Segment) -> None:
             return
     known = segment.file
     header = header_of(description, segment)
-    if isinstance(segment.source, Partial) and segment.count == segment.capacity:
+    in_place = isinstance(segment.source, Partial) and segment.source.path.parent == directory
+    if in_place and segment.count == segment.capacity:
         partial = segment.source
         segment.memory[:HEADER_BYTES] = header
         segment.memory.flush()
