@@ -21,7 +21,7 @@ from aifw.search.kinds import IndexSettings, VectorsSettings, locate
 from aifw.search.storing import Writer, link_or_copy
 
 _HIGHEST_ID = 2**63 - 1
-_ADDED_BYTES = 256 * 1024**2
+_ADDED_BYTES = 128 * 1024**2
 """Rows added to an index that was there are in memory until as many bytes of them are saved."""
 _BUILT_BYTES = 4 * 1024**3
 """A new index is saved, so that it can be gone on with, each time so many bytes of rows are in it."""
@@ -52,6 +52,7 @@ def store_vectors(job: Job[VectorsSettings]) -> None:
             writer.add(block, numbers)
             job.progress(writer.rows, rows, "row")
             job.obey()
+    job.fact("summary", f"{rows:,} x {dimensions:,} {vectors.dtype}", "vectors")
     for name, value in writer.facts.items():
         job.fact(name, value, "vectors")
     if writer.linked:
@@ -113,6 +114,7 @@ def build_index(job: Job[IndexSettings]) -> None:
     index = Index.open(work.out)
     assert len(index) == vectors.rows
     write_source(work.out, IndexKind.version, vectors.manifest)
+    job.fact("summary", f"{len(index):,} x {index.dimensions:,}, {index.metric}", "index")
     for name, value in {"rows": len(index), "dimensions": index.dimensions, "metric": index.metric}.items():
         job.fact(name, value, "index")
 
@@ -159,7 +161,7 @@ class _Work:
             return False
         change = difference(folder, index, IndexKind.version, self._vectors)
         if change is None:
-            self._job.note("most vectors changed, so the index is made anew")
+            self._job.note("too little is as it was in the former index, so it is made anew")
             return False
         before = len(index)
         index.remove(change.gone)

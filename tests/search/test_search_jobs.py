@@ -91,9 +91,8 @@ def test_vectors_are_stored_as_they_are(folder: Folder, dtype: str) -> None:
     found, ids = read(job)
     assert np.array_equal(found, vectors.astype(np.float32))
     assert np.array_equal(ids, np.arange(70))
-    assert job.facts == {
-        "vectors": {"rows": 70, "dimensions": DIMENSIONS, "dtype": dtype, "ids": "positions", "parts": 3}
-    }
+    head = {"rows": 70, "dimensions": DIMENSIONS, "dtype": dtype, "ids": "positions", "parts": 3}
+    assert job.facts["vectors"] == {"summary": f"70 x 6 {dtype}", **head}
     assert folder.progress[-1] == (70, 70)
     assert folder.notes == []
 
@@ -225,7 +224,12 @@ def test_an_index_holds_every_vector_under_its_id(folder: Folder, metric: str) -
     index = opened(job)
     assert (len(index), index.metric) == (70, metric)
     assert np.array_equal(index.vectors(ids), random(70))
-    assert job.facts == {"index": {"rows": 70, "dimensions": DIMENSIONS, "metric": metric}}
+    assert job.facts["index"] == {
+        "summary": f"70 x 6, {metric}",
+        "rows": 70,
+        "dimensions": DIMENSIONS,
+        "metric": metric,
+    }
     assert folder.progress[-1] == (70, 70)
 
 
@@ -311,7 +315,7 @@ def test_too_much_change_makes_the_index_anew(folder: Folder) -> None:
     former = folder.index(folder.store())
     folder.save(random(100, seed=1))
     job = folder.index(folder.store(), previous=former)
-    assert folder.notes == ["most vectors changed, so the index is made anew"]
+    assert folder.notes == ["too little is as it was in the former index, so it is made anew"]
     assert np.array_equal(opened(job).vectors(np.arange(100)), random(100, seed=1))
 
 
@@ -324,7 +328,7 @@ def test_rows_that_were_removed_do_not_pile_up(folder: Folder) -> None:
         folder.save(random(100)[:kept], ids[:kept])
         job = folder.index(folder.store(ids="ids.npy"), previous=job)
         notes += folder.notes
-    assert "most vectors changed, so the index is made anew" in notes
+    assert "too little is as it was in the former index, so it is made anew" in notes
     assert opened(job).memory()["ids"] <= 8 * 65 / 0.75
 
 
