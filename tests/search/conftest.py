@@ -4,6 +4,6 @@ from pathlib import Path
 # Test modules are imported by path, so what they share has to be found some other way.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from computing import computing  # noqa: E402
+from computing import computing
 
 __all__ = ["computing"]
