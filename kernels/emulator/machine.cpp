@@ -1,5 +1,6 @@
-// The program of the image: says what the processor is able to do, compares each AVX-512 table with the scalar one, and turns the
-// machine off. What it says goes to the first serial port.
+// The program of the image: says what the processor is able to do, compares each table that it can run with the scalar one, and
+// the table that ALSO names whatever the processor says of itself. Then it turns the machine off. It speaks through the first
+// serial port.
 #include "../dispatch.h"
 #include "compare.h"
 
@@ -72,6 +73,9 @@ void run() {
   print("\n");
   for (int level = 1; level < aifw::kLevels; ++level)
     if (aifw::select(aifw::level_name(level))) aifw::compare(aifw::active(), SEED, ROUNDS, print);
+#ifdef ALSO
+  aifw::compare(aifw::ALSO, SEED, ROUNDS, print);
+#endif
   print("complete\n");
   wait_for_serial(0x40);  // all sent
   for (const char* letter = "Shutdown"; *letter; ++letter) write_port(kPower, static_cast<uint8_t>(*letter));

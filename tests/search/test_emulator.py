@@ -111,6 +111,27 @@ def test_registers_that_the_system_does_not_save_are_left_alone(
     assert said[-1] == "complete"
 
 
+# Bochs 2.7 has no processor with AVX-VNNI, but some with AVX-512's form of the one instruction that is new in it: the same
+# operation on the same registers, encoded otherwise.
+@pytest.mark.parametrize("wrong", [False, True])
+def test_avx_vnni_code_agrees_where_its_instruction_is_encoded_for_avx_512(
+    image: Image, tmp_path: Path, *, wrong: bool
+) -> None:
+    listing = emulate.compile_file([*image.commands["avxvnni"], "-S"], KERNELS / "avxvnni.cpp", tmp_path / "avxvnni.s")
+    before = "{vex} vpdpbusd\t"
+    text = listing.read_text(encoding="utf-8")
+    assert text.count(before) > 10
+    assert text.count("vpdpbusd") == text.count(before)
+    text = text.replace(before, "{evex} vpdpbusd\t")
+    listing.write_text(text.replace("vpsrlw\t$4", "vpsrlw\t$3") if wrong else text, encoding="utf-8")
+    target = emulate.compile_file(image.commands["scalar"], listing, tmp_path / "avxvnni.o")
+    also = image.rebuilt("machine", tmp_path, *emulate.FREESTANDING, "-DSEED=3u", "-DROUNDS=100", "-DALSO=kAvxVnni")
+    said = Image(also.commands, also.parts | {"avxvnni": target}).run(tmp_path)
+    assert said[-1] == "complete"
+    assert (said[-2] == "avxvnni: 1500 checks, 0 differences") is not wrong
+    assert re.fullmatch(r"avxvnni: 1500 checks, \d+ differences", said[-2])
+
+
 BOUND = "__m512 bound = _mm512_add_ps(middle, spread);"
 FUSED = (
     "__m512 bound = _mm512_fmadd_ps(dot, _mm512_mul_ps(scale, _mm512_set1_ps(tile.scale[u])), spread); (void)middle;"
