@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aifw.errors import AifwError, InputInvalid
+from aifw.errors import AifwError, InputInvalid, JobStopped
 from aifw.job import Job
 from aifw.search import stored
 from aifw.search.arrays import Array
@@ -18,13 +19,16 @@ from aifw.search.growth import difference, write_source
 from aifw.search.index import Index
 from aifw.search.kinds import Index as IndexKind
 from aifw.search.kinds import IndexSettings, VectorsSettings, locate
+from aifw.search.opening import rounded
+from aifw.search.segment import bytes_of_a_row
+from aifw.search.storage import FILE_BYTES
 from aifw.search.storing import Writer, link_or_copy
 
 _HIGHEST_ID = 2**63 - 1
 _ADDED_BYTES = 128 * 1024**2
 """Rows added to an index that was there are in memory until as many bytes of them are saved."""
-_BUILT_BYTES = 4 * 1024**3
-"""A new index is saved, so that it can be gone on with, each time so many bytes of rows are in it."""
+_FILES = 2
+"""A new index is saved, so that it can be gone on with, each time so many of its files are full."""
 _CHECKPOINT_SECONDS = 60.0
 _DONE = "rows.json"
 
@@ -132,19 +136,24 @@ class _Work:
     def build(self) -> None:
         """Make it from nothing. Rows are written to files at once, so that only the page cache grows."""
         index = Index.create(self.out, self._vectors.dimensions, self._job.settings.metric)
-        rows = np.arange(self._vectors.rows)
-        for first, each in self._steps(rows, _BUILT_BYTES):
-            self._add(index, each, first, len(rows))
+        step = _FILES * rounded(FILE_BYTES // bytes_of_a_row(index.dimensions))
+        for first in range(0, self._vectors.rows, step):
+            rows = np.arange(first, min(first + step, self._vectors.rows))
+            with self._kept_if_stopped(first):
+                self._add(index, rows, first, self._vectors.rows)
             index.save()
-            self._keep(first + len(each))
+            self._keep_now_and_then(first + len(rows))
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on from what `_keep` left."""
+        """Go on from what was kept."""
         done = json.loads((checkpoint / _DONE).read_bytes())
         for path in checkpoint.iterdir():
             if path.name != _DONE:
                 link_or_copy(path, self.out / path.name)
-        self._append(np.arange(done, self._vectors.rows))
+        for first, rows in self._steps(np.arange(done, self._vectors.rows)):
+            with self._kept_if_stopped(done + first):
+                self._append(rows, done + first, self._vectors.rows)
+            self._keep_now_and_then(done + first + len(rows))
 
     def go_on(self) -> bool:
         """Make it from the former index, whose files stay as they are and are shared. False if that is not possible."""
@@ -166,21 +175,21 @@ class _Work:
         before = len(index)
         index.remove(change.gone)
         index.save(self.out)
-        self._append(change.new)
+        for first, rows in self._steps(change.new):
+            self._append(rows, first, len(change.new))
         self._job.note(f"made from the former index of {before:,} vectors: {change}")
         return True
 
-    def _append(self, rows: NDArray[np.int64]) -> None:
-        for first, each in self._steps(rows, _ADDED_BYTES):
-            # Opened again each time: what was in memory is in the page cache then.
-            index = Index.open(self.out)
-            self._add(index, each, first, len(rows))
-            index.save()
-
-    def _steps(self, rows: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """About so many bytes of rows at a time, and how many came before."""
-        most = max(1024, size // (4 * self._vectors.dimensions))
+    def _steps(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Rows to be in memory at a time, and how many came before."""
+        most = max(1024, _ADDED_BYTES // (4 * self._vectors.dimensions))
         return ((first, rows[first : first + most]) for first in range(0, len(rows), most))
+
+    def _append(self, rows: NDArray[np.int64], before: int, total: int) -> None:
+        # Opened again each time: what was in memory is in the page cache then.
+        index = Index.open(self.out)
+        self._add(index, rows, before, total)
+        index.save()
 
     def _add(self, index: Index, rows: NDArray[np.int64], before: int, total: int) -> None:
         def progress(done: int, _total: int) -> None:
@@ -190,10 +199,22 @@ class _Work:
         chosen = self._vectors.rows_of(rows)
         index.add(chosen, chosen.ids(), threads=self._threads, progress=progress)
 
+    @contextmanager
+    def _kept_if_stopped(self, done: int) -> Iterator[None]:
+        """Leave a checkpoint of the first rows if the job is asked to stop meanwhile."""
+        try:
+            yield
+        except JobStopped:
+            if done:
+                self._keep(done)
+            raise
+
+    def _keep_now_and_then(self, done: int) -> None:
+        if done < self._vectors.rows and time.monotonic() - self._kept > _CHECKPOINT_SECONDS:
+            self._keep(done)
+
     def _keep(self, done: int) -> None:
-        """Leave a checkpoint now and then: links to what is saved, which never changes."""
-        if done == self._vectors.rows or time.monotonic() - self._kept < _CHECKPOINT_SECONDS:
-            return
+        """Leave a checkpoint: links to what is saved, which never changes."""
         with self._job.checkpoint(done) as folder:
             for path in self.out.iterdir():
                 link_or_copy(path, folder / path.name)

@@ -17,6 +17,7 @@ from aifw.job import Control, Input, Job, latest_checkpoint
 from aifw.search import Index, jobs, stored
 from aifw.search.jobs import build_index, store_vectors
 from aifw.search.kinds import IndexSettings, VectorsSettings
+from aifw.search.segment import bytes_of_a_row
 
 DIMENSIONS = 6
 
@@ -362,30 +363,34 @@ def test_a_damaged_former_index_is_not_taken_on(folder: Folder) -> None:
     assert np.array_equal(opened(job).vectors(np.arange(70)), random(70))
 
 
-def test_building_stops_when_asked_and_goes_on_from_its_checkpoint(
-    folder: Folder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "_BUILT_BYTES", 1)
-    monkeypatch.setattr(jobs, "_CHECKPOINT_SECONDS", 0)
-    folder.save(random(3000))
-    vectors = folder.store()
-    asked = Control()
+@pytest.mark.parametrize("seconds", [0, 1000])
+def test_building_goes_on_from_its_checkpoint(folder: Folder, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """A checkpoint is left when the job is asked to stop, however little time has passed, and now and then anyway."""
+    monkeypatch.setattr(jobs, "FILE_BYTES", 1024 * bytes_of_a_row(DIMENSIONS))
+    monkeypatch.setattr(jobs, "_ADDED_BYTES", 1)
+    monkeypatch.setattr(jobs, "_CHECKPOINT_SECONDS", seconds)
+    folder.save(random(7000), np.arange(7000) + 5)
+    vectors = folder.store(ids="ids.npy")
+    whole = folder.index(vectors)
+    checkpoint = None
     report = folder.report
+    for stop_after, kept in ((1000, None), (5000, 4096), (6000, 5120)):
+        asked = Control()
 
-    def stop_at_two_thousand(name: str, data: Any) -> None:
-        report(name, data)
-        asked.stop = name == "progress" and data["done"] > 2000
+        def stopping(name: str, data: Any, asked: Control = asked, stop_after: int = stop_after) -> None:
+            report(name, data)
+            asked.stop |= name == "progress" and data["done"] > stop_after
 
-    monkeypatch.setattr(folder, "report", stop_at_two_thousand)
-    with pytest.raises(JobStopped):
-        folder.index(vectors, asked=asked, checkpoints=folder.path / "checkpoints")
-    checkpoint = latest_checkpoint(folder.path / "checkpoints")
-    assert checkpoint is not None
-    assert checkpoint.name == "step-000001024" or checkpoint.name == "step-000002048"
+        monkeypatch.setattr(folder, "report", stopping)
+        with pytest.raises(JobStopped):
+            folder.index(vectors, resume=checkpoint, asked=asked, checkpoints=folder.path / "checkpoints")
+        assert all(total == 7000 for _, total in folder.progress)
+        checkpoint = latest_checkpoint(folder.path / "checkpoints")
+        assert (None if checkpoint is None else int(checkpoint.name.removeprefix("step-"))) == kept
     monkeypatch.setattr(folder, "report", report)
     job = folder.index(vectors, resume=checkpoint)
-    assert folder.progress[-1][0] < 2000
-    assert_alike(job, folder.index(vectors))
+    assert 5120 < folder.progress[0][0] <= 7000
+    assert_alike(job, whole)
 
 
 def test_a_spec_may_ask_for_fewer_threads_but_not_for_more(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
