@@ -27,6 +27,9 @@ from processes import tell
 PARTS = ("compare", "batches", "sizes", "index")
 DATA = ("gaussian", "clustered", "text")
 METRICS = ("inner_product", "cosine", "l2")
+METHODS = ("aifw", "FAISS", "numpy", "torch", "usearch", "numkong")
+EMBEDDED = {384, 768}
+"""Dimensions that text comes in."""
 SECONDS = {1: 1.2, 8: 1.5, 64: 3.0, 1024: 5.0}
 """For the rounds of each batch size. Where a round takes longer than a part of it, the least number of rounds decides."""
 SWEPT = {1: 1.0, 2: 1.0, 4: 1.0, 8: 1.0, 16: 1.0, 32: 1.5, 64: 1.5, 128: 2.0, 256: 2.0, 512: 3.0, 1024: 4.0}
@@ -50,11 +53,11 @@ def main() -> int:
     result = json.loads(source.read_text(encoding="utf-8")) if source else _measured(arguments)
     if arguments.save:
         arguments.save.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=1) if arguments.json else search_report.text(result))
     if arguments.plot:
         import search_plot
 
         search_plot.draw(result, arguments.plot)
-    print(json.dumps(result, indent=1) if arguments.json else search_report.text(result))
     return 0
 
 
@@ -62,18 +65,10 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
     arguments.cache.mkdir(parents=True, exist_ok=True)
     requests = list(_requests(arguments))
     most = max(arguments.threads)
-    if "text" in arguments.data and any(request["data"] == "text" for request in requests):
-        for dimensions in sorted({request["dimensions"] for request in requests if request["data"] == "text"}):
-            # Embedded with all cores, and before the load is looked at.
-            _asked(
-                {
-                    **_common(arguments),
-                    "part": "text",
-                    "data": "text",
-                    "dimensions": dimensions,
-                    "threads": os.cpu_count(),
-                }
-            )
+    for dimensions in sorted({request["dimensions"] for request in requests if request["data"] == "text"}):
+        # Embedded with all cores, and before the load is looked at.
+        embedding = {"part": "text", "data": "text", "dimensions": dimensions, "threads": os.cpu_count()}
+        _asked(_common(arguments) | embedding)
     known = _asked({"part": "about", "threads": most})
     started, before = time.perf_counter(), surroundings.load()
     found: dict[str, list[dict[str, Any]]] = {part: [] for part in PARTS}
@@ -127,7 +122,6 @@ def _requests(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     first = min(arguments.dimensions)
     metric = arguments.metrics[0]
     plotted = arguments.data[0]
-    # The index first: it wants a machine whose memory nobody has filled.
     for part in arguments.only:
         common["called"] = part
         if part == "compare":
@@ -221,7 +215,7 @@ def _arguments() -> argparse.Namespace:
     add("--metrics", nargs="+", choices=METRICS, default=list(METRICS))
     add("--threads", nargs="+", type=int, default=[1, 2])
     add("--batches", nargs="+", type=int, default=list(SECONDS))
-    add("--methods", nargs="+", default=[], help="aifw, FAISS, numpy, torch, usearch, numkong; all by default")
+    add("--methods", nargs="+", choices=METHODS, default=[], help="all that are installed by default")
     add("--rows", type=int, default=None, help=f"vectors to search in (default: {ROWS:,})")
     add("--sizes", nargs="+", type=int, default=None, help="numbers of vectors in the part `sizes`")
     add("-k", type=int, default=10, help="rows to find (default: 10)")
@@ -237,6 +231,10 @@ def _arguments() -> argparse.Namespace:
     add("--plot", type=Path, metavar="FILE", help="draw batches and sizes as PNG; needs matplotlib")
     add("--from", dest="source", type=Path, metavar="FILE", help="measure nothing: show what --save wrote")
     arguments = parser.parse_args()
+    if "text" in arguments.data and not EMBEDDED.issuperset(arguments.dimensions):
+        parser.error(
+            f"text comes in {' and '.join(map(str, sorted(EMBEDDED)))} dimensions; choose other --data for the rest"
+        )
     arguments.rows = arguments.rows or (20_000 if arguments.quick else ROWS)
     arguments.sizes = arguments.sizes or (SIZES[:4] if arguments.quick else SIZES)
     return arguments
