@@ -69,6 +69,10 @@ def search(
         segments: Each with its number of rows, the mask of rows that may be found (one 16-bit word a block, the last one for the rows
             behind the blocks; None for all), and the largest norm of its rows.
         queries: n x dimensions, contiguous.
+        dimensions: Of a vector.
+        metric: `INNER_PRODUCT`, `COSINE` or `SQUARED_DISTANCE`, the one the segments were encoded for.
+        k: At least 1.
+        threads: At most so many, the calling one among them.
         cpus: Processors to pin the threads to, or None.
 
     Returns:
