@@ -45,8 +45,8 @@ def compile_object(source: Path, target: Path, *flags: str) -> Path:
     return target
 
 
-def build_check(name: str, folder: Path, *flags: str) -> Path:
-    """A program of `kernels/checks` with all of the kernel in it, compiled with these flags too."""
+def build_check(name: str, folder: Path, *flags: str, kernel: bool = True) -> Path:
+    """A program of `kernels/checks`, with all of the kernel in it or only what it includes, compiled with these flags too."""
     levels = level_flags()
     macros = [f"-DAIFW_HAS_{level.upper()}" for level in levels if level != "scalar"]
     with ThreadPoolExecutor(2) as pool:
@@ -59,7 +59,7 @@ def build_check(name: str, folder: Path, *flags: str) -> Path:
                 *(levels.get(source.stem) or ["-march=x86-64"]),
                 *(macros if source.stem == "dispatch" else []),
             )
-            for source in [*sorted(SOURCES.glob("*.cpp")), SOURCES / "checks" / f"{name}.cpp"]
+            for source in [*(sorted(SOURCES.glob("*.cpp")) if kernel else []), SOURCES / "checks" / f"{name}.cpp"]
         ]
         objects = [str(each.result()) for each in waiting]
     program = folder / name

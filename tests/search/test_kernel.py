@@ -15,6 +15,8 @@ from types import ModuleType
 
 import pytest
 from compiled import ROOT, SOURCES, compile_object, level_flags
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aifw.errors import UsageError
 from aifw.search import kernel
@@ -80,6 +82,25 @@ def extension() -> ModuleType:
 )
 def test_levels_follow_from_the_registers(extension: ModuleType, flags: set[str], xcr0: int, levels: str) -> None:
     assert extension.usable_for(**registers(flags, xcr0)) == tuple(levels.split())
+
+
+# Machines that have everything but a few bits: of bits drawn evenly too few would have any level.
+LACKING = st.sets(st.integers(0, 31), max_size=3).map(lambda places: 0xFFFFFFFF - sum(1 << place for place in places))
+
+
+@given(
+    st.fixed_dictionaries(dict.fromkeys(registers(set(), 0), LACKING)),
+    st.sampled_from(sorted(registers(set(), 0))),
+    st.integers(0, 31),
+)
+def test_more_bits_never_mean_fewer_levels(
+    extension: ModuleType, values: dict[str, int], name: str, place: int
+) -> None:
+    fewer = set(extension.usable_for(**values))
+    more = set(extension.usable_for(**values | {name: values[name] | 1 << place}))
+    assert fewer <= more
+    for level, below in {"avx2": "scalar", "avxvnni": "avx2", "avx512": "avx2", "avx512vnni": "avx512"}.items():
+        assert level not in more or below in more
 
 
 def test_a_captured_machine(extension: ModuleType) -> None:

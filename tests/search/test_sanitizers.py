@@ -38,6 +38,13 @@ def test_no_shape_reads_beside_its_memory_or_leaves_what_cpp_defines(tmp_path: P
 
 
 @pytest.mark.slow
+def test_the_table_of_ids_is_a_map(tmp_path: Path) -> None:
+    sanitize = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    status, output = _run(build_check("table", tmp_path, *WARNINGS, *sanitize, kernel=False))
+    assert (status, output) == (0, "75000 operations\n")
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_searches_beside_changes_have_no_data_race(tmp_path: Path) -> None:
     program = build_check("concurrency", tmp_path, *WARNINGS, *THREAD)
