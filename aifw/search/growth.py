@@ -39,7 +39,7 @@ class Change:
             "changed": self.changed,
             "removed": len(self.gone) - self.changed,
         }
-        return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "nothing changed"
+        return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 def write_source(folder: Path, version: int, manifest: Manifest) -> None:

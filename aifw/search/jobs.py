@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +47,8 @@ def store_vectors(job: Job[VectorsSettings]) -> None:
     former = job.previous / "vectors" if job.previous is not None else None
     at_once = stored.rows_of_a_block(dimensions, vectors.dtype)
     with (
-        Writer(job.output("vectors"), dimensions, vectors.dtype, former) as writer,
+        _removed_unless_done(job.output("vectors")) as out,
+        Writer(out, dimensions, vectors.dtype, former) as writer,
         vectors.path.open("rb") as file,
     ):
         for first in range(0, rows, at_once):
@@ -111,16 +113,27 @@ def build_index(job: Job[IndexSettings]) -> None:
     """
     vectors = stored.Reader(job.inputs["vectors"].path)
     work = _Work(job, vectors)
-    if job.resume is not None:
-        work.resume(job.resume)
-    elif not work.go_on():
-        work.build()
+    with _removed_unless_done(work.out):
+        if job.resume is not None:
+            work.resume(job.resume)
+        elif not work.go_on():
+            work.build()
     index = Index.open(work.out)
     assert len(index) == vectors.rows
     write_source(work.out, IndexKind.version, vectors.manifest)
     job.fact("summary", f"{len(index):,} x {index.dimensions:,}, {index.metric}", "index")
     for name, value in {"rows": len(index), "dimensions": index.dimensions, "metric": index.metric}.items():
         job.fact(name, value, "index")
+
+
+@contextmanager
+def _removed_unless_done(folder: Path) -> Iterator[Path]:
+    """Gigabytes that nobody will use do not wait for a collection."""
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 class _Work:
@@ -171,6 +184,9 @@ class _Work:
         change = difference(folder, index, IndexKind.version, self._vectors)
         if change is None:
             self._job.note("too little is as it was in the former index, so it is made anew")
+            return False
+        if not len(change.gone) and not len(change.new):
+            # Nothing but `--replace` asks for the same again, and means it.
             return False
         before = len(index)
         index.remove(change.gone)

@@ -205,7 +205,7 @@ class _Size:
 
 def _memory(mid: float, mapped: float, size: _Size) -> Estimate:
     """The middle is without the page cache, which goes back to the system under pressure; the upper end has what is mapped of it."""
-    return Estimate(mid * 0.75, mid, mid * (1.35 if size.known else 8) + mapped)
+    return Estimate(mid * 0.6, mid, mid * (1.35 if size.known else 8) + mapped)
 
 
 def _seconds(work: float, rate: float, size: _Size, history: History) -> Estimate:

@@ -40,7 +40,7 @@ class Folder:
         self.path = path
         self.notes: list[str] = []
         self.progress: list[tuple[float, float]] = []
-        self._jobs = 0
+        self.jobs = 0
 
     def report(self, name: str, data: Any) -> None:
         if name == "note":
@@ -49,8 +49,8 @@ class Folder:
             self.progress.append((data["done"], data["total"]))
 
     def job(self, settings: Any, output: str, **more: Any) -> Job[Any]:
-        self._jobs += 1
-        out = self.path / f"job-{self._jobs}/out"
+        self.jobs += 1
+        out = self.path / f"job-{self.jobs}/out"
         out.mkdir(parents=True)
         self.notes.clear()
         self.progress.clear()
@@ -185,6 +185,7 @@ def test_storing_stops_when_asked(folder: Folder) -> None:
     with pytest.raises(JobStopped):
         store_vectors(job)
     assert folder.progress == [(16, 70)]
+    assert list(job.out.iterdir()) == []
 
 
 def test_memory_does_not_grow_with_the_file(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,9 +255,6 @@ def test_an_index_whose_vectors_grew_goes_on_from_the_former_one(
     assert folder.progress[-1] == (added, added)
     assert contents(former.out / "index") == files
     assert_alike(job, folder.index(new))
-    again = folder.index(new, previous=job)
-    assert folder.notes == [f"made from the former index of {before + added:,} vectors: nothing changed"]
-    assert_alike(job, again)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -265,11 +263,22 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_files_that_stay_the_same_are_shared_and_not_copied(folder: Folder) -> None:
     folder.save(random(70))
+    former = folder.index(folder.store(ids="ids.npy"))
+    folder.save(random(70)[1:], np.arange(70)[1:])
+    job = folder.index(folder.store(ids="ids.npy"), previous=former)
+    (segment,) = (job.out / "index").glob("*.segment")
+    assert segment.samefile(former.out / "index" / segment.name)
+    assert len(opened(job)) == 69
+
+
+def test_what_is_asked_for_again_is_made_again(folder: Folder) -> None:
+    folder.save(random(70))
     vectors = folder.store()
     former = folder.index(vectors)
     job = folder.index(vectors, previous=former)
-    (segment,) = (job.out / "index").glob("*.segment")
-    assert segment.samefile(former.out / "index" / segment.name)
+    assert folder.notes == []
+    assert contents(job.out / "index") == contents(former.out / "index")
+    assert not any(path.stat().st_nlink > 1 for path in (job.out / "index").iterdir())
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
@@ -385,6 +394,7 @@ def test_building_goes_on_from_its_checkpoint(folder: Folder, monkeypatch: pytes
         with pytest.raises(JobStopped):
             folder.index(vectors, resume=checkpoint, asked=asked, checkpoints=folder.path / "checkpoints")
         assert all(total == 7000 for _, total in folder.progress)
+        assert not list(folder.path.glob(f"job-{folder.jobs}/out/*"))
         checkpoint = latest_checkpoint(folder.path / "checkpoints")
         assert (None if checkpoint is None else int(checkpoint.name.removeprefix("step-"))) == kept
     monkeypatch.setattr(folder, "report", report)
