@@ -132,9 +132,11 @@ class Content:
         if not source.rows:
             return
         with self.writing:
-            if ids is not None and ids[0] == self.next_id and bool((np.diff(ids) == 1).all()):
+            # The last id is looked at, too: differences wrap around from the largest to the smallest.
+            last = self.next_id + source.rows - 1
+            if ids is not None and (ids[0], ids[-1]) == (self.next_id, last) and bool((np.diff(ids) == 1).all()):
                 ids = None
-            if ids is None and self.next_id + source.rows - 1 > _HIGHEST_ID:
+            if ids is None and last > _HIGHEST_ID:
                 raise InputInvalid(f"no automatic ids are left after {self.next_id - 1}", hint="give ids")
             pieces: list[Piece] = []
             entered = 0

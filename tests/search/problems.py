@@ -73,11 +73,16 @@ def draw_ids(rng: np.random.Generator, n: int) -> NDArray[np.int64]:
 
 
 def draw(
-    rng: np.random.Generator, family: str, *, dimensions: int | None = None, components: int = COMPONENTS
+    rng: np.random.Generator,
+    family: str,
+    *,
+    dimensions: int | None = None,
+    components: int = COMPONENTS,
+    most: int = 4000,
 ) -> list[Problem]:
     """One set of rows and queries, searched by each metric."""
     d = dimensions or int(rng.choice(DIMENSIONS, p=_LIKELIHOOD / _LIKELIHOOD.sum()))
-    most = max(1, min(4000, components // d))
+    most = max(1, min(most, components // d))
     n = int(rng.integers(1, most + 1)) if rng.random() < 0.7 else int(rng.integers(1, min(most, 48) + 1))
     nq = int(rng.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 64], p=[0.04] * 9 + [0.64]))
     rows, queries = FAMILIES[family](rng, d, n, nq if d < 1000 else min(nq, 9))

@@ -27,7 +27,7 @@ from oracle import (
 )
 from problems import Problem, Segment, answer_by_index, answer_by_kernel, available, computing, draw, wrong
 
-from aifw.search import reference
+from aifw.search import Index, reference
 
 
 def _problem(metric: str, rows: Any, queries: Any, k: int, **more: Any) -> Problem:
@@ -207,6 +207,18 @@ def test_what_is_found_does_not_depend_on_the_order_of_rows() -> None:
         for name in available():
             with computing(name) as work:
                 assert not len(wrong(answer_by_kernel(work, one, rng), answer_by_kernel(work, other, rng)))
+
+
+def test_ids_at_both_ends_of_their_range() -> None:
+    least, most = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    for name in available():
+        with computing(name):
+            index = Index(1, "l2")
+            index.add(np.zeros((1, 1), np.float32), [most - 1])
+            index.add(np.ones((2, 1), np.float32), [most, least])
+            ids, scores = index.search(np.ones((1, 1), np.float32), 5)
+        assert ids.tolist() == [[least, most, most - 1]]
+        assert scores.tolist() == [[0, 0, 1]]
 
 
 # The coded form, against its description in layout.h
