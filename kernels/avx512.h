@@ -1,7 +1,7 @@
-// What the two AVX-512 files share: a whole block, 16 rows, to a register. All of it is private to the file that includes it,
-// because each is compiled for its own processors; that file says how products are added up, as a class
+// What the two AVX-512 files share: a whole block, 16 rows, to a register. All of it is private to the file that
+// includes it, because each is compiled for its own processors; that file says how products are added up, as a class
 //     struct Sum {
-//       void add(__m512i codes, __m512i query);  // to each 32-bit lane, the sum of four products; at most kStep times in a row
+//       void add(__m512i codes, __m512i query);  // four products to each 32-bit lane
 //       void widen();                            // after at most kStep calls of add
 //       __m512i total;
 //     };
@@ -23,7 +23,8 @@ using aifw::Hit;
 using aifw::Segment;
 using aifw::Tile;
 
-// A pair of products is at most 2 * 15 * 127 = 3,810 in size, so eight of them fit 16 bits. Codes are stored in multiples of it.
+// A pair of products is at most 2 * 15 * 127 = 3,810 in size, so eight of them fit 16 bits. Dimensions come in
+// multiples of as many steps.
 constexpr int kStep = 8;
 static_assert(aifw::kCodeAlign == 8 * kStep);
 
@@ -51,7 +52,8 @@ inline __m512i broadcast(const int8_t* four) {
 }
 
 template <class Sum, int queries>
-void filter(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* const* hits, int32_t* counts) {
+void filter(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* const* hits,
+            int32_t* counts) {
   const __m512i low_half = _mm512_set1_epi8(15);
   const int64_t groups = segment.code_dimensions / 8;
   int32_t found[queries] = {};

@@ -36,8 +36,9 @@ inline __m256i broadcast(const int8_t* four) {
 }
 
 template <int queries>
-void filter(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* const* hits, int32_t* counts) {
-  // Low and high halves are summed apart, for two chains of additions side by side, as long as there are registers for that.
+void filter(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* const* hits,
+            int32_t* counts) {
+  // Low and high halves are summed apart, as two chains of additions side by side, while there are registers for that.
   constexpr int kChains = queries <= 2 ? 2 : 1;
   const __m256i low_half = _mm256_set1_epi8(15);
   const int64_t groups = segment.code_dimensions / 8;

@@ -1,7 +1,7 @@
-// From the processor's reset to 64-bit code with the vector registers on, in a ROM of our own: no BIOS, no operating system.
-// The ROM's last 64 KB, which hold this file, also appear below one megabyte; the program before them is copied to where it was
-// linked. Intel 64 and IA-32 Architectures Software Developer's Manual, volume 3A, sections 9.1 (state after reset), 9.8.5
-// (entering IA-32e mode) and 13.5 (XSAVE-enabled features).
+// From the processor's reset to 64-bit code with the vector registers on, in a ROM of our own: no BIOS, no operating
+// system. The ROM's last 64 KB, which hold this file, also appear below one megabyte; the program before them is copied
+// to where it was linked. Intel 64 and IA-32 Architectures Software Developer's Manual, volume 3A, "Processor
+// management and initialization", and volume 1, "Managing state using the XSAVE feature set".
 
 #ifndef SAVED
 #define SAVED 0xe7        // registers that programs may use: x87, SSE, AVX, masks, both halves of zmm

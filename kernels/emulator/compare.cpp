@@ -55,8 +55,9 @@ uint32_t to_bits(float value) {
 
 double magnitude(double x) { return x < 0 ? -x : x; }
 
-const float kExtreme[] = {0.0f,  -0.0f,  0x1p-149f, -0x1p-149f, 0x1p-126f, 3.4e38f,          -3.4e38f,
-                          1e20f, 1e-20f, 0x1p-64f,  0x1p100f,   __builtin_inff(), -__builtin_inff(), __builtin_nanf("")};
+const float kInfinity = __builtin_inff();
+const float kExtreme[] = {0.0f,  -0.0f,  0x1p-149f, -0x1p-149f, 0x1p-126f, 3.4e38f,    -3.4e38f,
+                          1e20f, 1e-20f, 0x1p-64f,  0x1p100f,   kInfinity, -kInfinity, __builtin_nanf("")};
 constexpr uint32_t kExtremes = sizeof kExtreme / sizeof *kExtreme;
 constexpr uint32_t kFinite = kExtremes - 3;
 
@@ -133,7 +134,7 @@ class Comparison {
     s.mask = random_.one_in(2) ? mask : nullptr;
   }
 
-  // `count` vectors of query codes; the largest ones of either sign now and then, for the sums that come nearest to overflow.
+  // `count` vectors of query codes; now and then the largest ones, for the sums that come nearest to overflow.
   const int8_t* make_codes(int count) {
     const int64_t size = count * segment_.code_dimensions;
     int8_t* codes = query_bytes + sizeof query_bytes - size;
@@ -170,7 +171,7 @@ class Comparison {
   float make_threshold(int u) {
     const int kind = random_.between(0, 7);
     if (kind == 0) return random_.of(kExtreme, kExtremes);
-    if (kind == 1) return -__builtin_inff();
+    if (kind == 1) return -kInfinity;
     const int64_t block = first_ + random_.between(0, blocks_ ? blocks_ - 1 : 0);
     const int row = random_.between(0, kBlockRows - 1);
     const uint8_t* bytes = segment_.blocks + block * segment_.block_bytes;
@@ -231,8 +232,9 @@ class Comparison {
     check(!difference, "refine", difference, 1, count);
   }
 
-  // Small whole numbers add up exactly in any order; otherwise each sum is off by at most (floats + 1) roundings of the
-  // sum of magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), differences being rounded once more.
+  // Small whole numbers add up exactly in any order. Otherwise each sum is off by at most as many roundings of the sum
+  // of magnitudes as it has operations on the way of a term, differences being rounded, too (Higham, Accuracy and
+  // Stability of Numerical Algorithms, section 3.1).
   void check_sums() {
     const int64_t floats = segment_.row_floats;
     const bool whole = random_.one_in(3);

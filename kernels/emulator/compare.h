@@ -1,4 +1,5 @@
-// A test of one table of kernels against the scalar one that needs no library, so that it also runs without an operating system.
+// A test of one table of kernels against the scalar one. It needs no library, so it also runs without an operating
+// system.
 #pragma once
 #include "../kernels.h"
 

@@ -3,8 +3,9 @@
 
 python kernels/emulator/emulate.py [--model corei7_icelake_u] [--seed 1] [--rounds 40]
 
-The image holds the very objects that the build makes, with `compare.cpp`, which tests each usable table against the scalar one.
-Needs CMake, g++, GNU binutils and Bochs (Debian, Ubuntu: apt install cmake g++ bochs); `bochs --help cpu` lists the models.
+The image holds the very objects that the build makes and `compare.cpp`, which tests each usable table against the
+scalar one. Needs CMake, g++, GNU binutils and Bochs (Debian, Ubuntu: apt install cmake g++ bochs); `bochs --help cpu`
+lists the models.
 """
 
 from __future__ import annotations

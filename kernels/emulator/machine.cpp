@@ -1,6 +1,6 @@
-// The program of the image: says what the processor is able to do, compares each table that it can run with the scalar one, and
-// the table that ALSO names whatever the processor says of itself. Then it turns the machine off. It speaks through the first
-// serial port.
+// The program of the image: says what the processor is able to do, compares each table that it can run with the scalar
+// one, and the table that ALSO names whatever the processor says of itself. Then it turns the machine off. It speaks
+// through the first serial port.
 #include "../dispatch.h"
 #include "compare.h"
 

@@ -1,5 +1,5 @@
-// Stands before the compiler's own header of this name when a kernel is compiled for a processor that lacks its instructions:
-// SIMDe (github.com/simd-everywhere/simde) then computes what they would.
+// Stands before the compiler's own header of this name when a kernel is compiled for a processor that lacks its
+// instructions: SIMDe (github.com/simd-everywhere/simde) then computes what they would.
 #ifndef AIFW_SIMDE
 #define AIFW_SIMDE
 #define SIMDE_ENABLE_NATIVE_ALIASES
