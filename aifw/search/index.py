@@ -354,6 +354,8 @@ class Index:
             expected = self._saved if home == self._home else None
             self._saved = storage.save(home, description, self._content.segments, expected)
             self._home = home
+            if self._room.folder is not None:
+                self._room.folder = home
             if self._room.folder is not None and any(
                 each.capacity - each.count >= BLOCK_ROWS for each in self._content.segments
             ):

@@ -76,8 +76,9 @@ def as_queries(queries: Any, dimensions: int) -> tuple[NDArray[np.float32], bool
     Raises:
         InputInvalid: Of another shape or type, or not finite.
     """
-    if isinstance(queries, np.ndarray) and queries.dtype == np.float32 and queries.ndim == 2:
-        copy, alone = np.ascontiguousarray(queries), False
+    if isinstance(queries, np.ndarray) and queries.dtype == np.float32 and queries.ndim in {1, 2}:
+        alone = queries.ndim == 1
+        copy = np.ascontiguousarray(queries[None] if alone else queries)
         if copy.shape[1] != dimensions:
             raise InputInvalid(
                 f"queries have {copy.shape[1]:,} dimensions; the vectors of the index have {dimensions:,}"
@@ -167,7 +168,7 @@ def _source(vectors: Any, dtype: str | None, what: str) -> tuple[Any, tuple[int,
     except TypeError as error:
         raise InputInvalid(f"{what} are of type {array.dtype}; a real type was expected") from error
     shape = tuple(int(each) for each in array.shape)
-    bits = given.name == _BFLOAT
+    bits = given.kind == "V" and given.name == _BFLOAT
     if given == np.uint16 and dtype is None:
         raise InputInvalid(
             f"{what} are of type uint16, which may be numbers or the bits of bfloat16",

@@ -194,6 +194,17 @@ def test_selections_follow_the_index(computing: Backend) -> None:
         Index.build(ROWS).search(ROWS, 1, allow=selection)
 
 
+def test_a_snapshot_from_before_rows_moved_is_taken_anew() -> None:
+    index = Index.build(ROWS[:50], ids=np.arange(50) * 2)
+    index.remove([0])
+    before = index._content.snapshot
+    index.compact()
+    assert index._content.find(before, np.array([2])) is None
+    found = index._content.find(index._content.snapshot, np.array([2, 0]))
+    assert found is not None
+    assert found.tolist() == [0, -1]
+
+
 def test_pinned_and_counted_threads_change_nothing(computing: Backend) -> None:
     index = Index.build(ROWS, threads=2)
     for options in ({"threads": 1}, {"threads": 3}, {"threads": 1, "pin": True}):
@@ -333,7 +344,7 @@ def test_searching_while_one_adds_and_removes(computing: Backend) -> None:
     index = Index(17, "l2")
     index.add(ROWS[:1])
     rounds, wrong, finished = 150, [], threading.Event()
-    expected = {number: ROWS[number % 200] for number in range(rounds * 3 + 1)}
+    expected = {number: ROWS[number % 200] for number in [*range(rounds * 3 + 1), -(10**6)]}
 
     def look() -> None:
         kept = index.selection(range(0, rounds * 3, 2))
@@ -360,7 +371,7 @@ def test_searching_while_one_adds_and_removes(computing: Backend) -> None:
             if number % 5 == 4:
                 index.remove([start, start - 6])
             if number == 70:
-                index.add(ROWS[:1], ids=[-(10**6)])
+                index.add(expected[-(10**6)][None], ids=[-(10**6)])
                 index.remove([-(10**6)])
     finally:
         finished.set()

@@ -34,10 +34,11 @@ def test_sums_are_those_of_fsum(values: np.ndarray) -> None:
 
 def test_sums_that_cancel_are_decided_one_by_one() -> None:
     # Halfway between two doubles, and a little beside it by a term that a double sum loses.
-    terms = np.array([[2.0**53, 1.0, 2.0**-200], [2.0**53, 1.0, -(2.0**-200)], [2.0**53, 1.0, 0.0], [1.0, 2.0, 3.0]])
+    even, odd, little = 2.0**53, 2.0**53 + 2, 2.0**-200
+    terms = np.array([[start, 1.0, end] for start in (even, odd) for end in (little, -little, 0.0)] + [[1.0, 2.0, 3.0]])
     found, decided = sums(terms)
-    assert found.tolist() == [2.0**53 + 2, 2.0**53, 2.0**53, 6.0]
-    assert decided >= 2
+    assert found.tolist() == [even + 2, even, even, odd + 2, odd, odd + 2, 6.0]
+    assert decided >= 4
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 30)), elements=singles))
@@ -54,6 +55,29 @@ def test_norms_of_extremes(value: float) -> None:
     rows = np.full((3, 4), np.float32(value))
     rows[1, 1:] = 0
     assert norms(rows).tolist() == [2 * value, value, 2 * value]
+
+
+def row_with_square(square: int) -> np.ndarray:
+    """Integers that float32 holds, the sum of whose squares is this number: the largest possible one again and again."""
+    found = []
+    while square:
+        root = math.isqrt(square)
+        shift = max(0, root.bit_length() - 24)
+        found.append(root >> shift << shift)
+        square -= found[-1] ** 2
+    return np.array(found, np.float32)
+
+
+@given(st.integers(2**53, 2**54 - 1), st.integers(-1, 1), st.integers(0, 40))
+@settings(max_examples=200, deadline=None)
+def test_norms_beside_the_middle_of_two_doubles(root: int, beside: int, shift: int) -> None:
+    """The square of a number of 54 bits, the last of which is set, and one more and less."""
+    square = (root | 1) ** 2 + beside
+    row = np.ldexp(row_with_square(square), -shift)[None]
+    assert row.dtype == np.float32
+    found = float(norms(row)[0])
+    assert is_rounded_root(found, Fraction(square, 4**shift))
+    assert found == norm(row[0])
 
 
 def test_few_norms_need_integers(monkeypatch: pytest.MonkeyPatch) -> None:

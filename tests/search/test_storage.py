@@ -253,6 +253,21 @@ def test_a_manifest_that_lies_is_refused(folder: Path, what: str) -> None:
     assert refused.value.hint
 
 
+def test_a_manifest_that_was_edited_is_refused(folder: Path) -> None:
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").write_text(text.replace('"next_id": 100', '"next_id": 101'))
+    with pytest.raises(ArtifactCorrupt, match="does not match its digest"):
+        Index.open(folder)
+
+
+def test_a_header_that_was_edited_is_refused(folder: Path) -> None:
+    path = folder / min(names(folder, ".segment"))
+    overwrite(path, struct.calcsize("<8sIIqqq"), struct.pack("<d", 1e-3))
+    with pytest.raises(ArtifactCorrupt, match="header does not match its digest"):
+        Index.open(folder)
+
+
 def test_a_newer_format_is_refused(folder: Path) -> None:
     change(folder, lambda m: m.update(version=2))
     with pytest.raises(StateTooNew, match="version 2"):
@@ -533,11 +548,12 @@ def test_a_child_of_fork_removes_nothing(tmp_path: Path) -> None:
 import os, sys, numpy as np
 from aifw.search import Index
 index = Index.create(sys.argv[1], 9)
-index.add(np.ones((20, 9), np.float32))
+index.add(np.ones((1024, 9), np.float32))
+assert index._content.segments[0].capacity == 1024
 if os.fork() == 0:
     sys.exit(0)
 assert os.wait()[1] == 0
 index.save()
 """
     assert run(script, tmp_path / "index") == 0
-    assert len(Index.open(tmp_path / "index", verify=True)) == 20
+    assert len(Index.open(tmp_path / "index", verify=True)) == 1024
