@@ -39,7 +39,7 @@ class Change:
             "changed": self.changed,
             "removed": len(self.gone) - self.changed,
         }
-        return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count) or "in another order"
 
 
 def write_source(folder: Path, version: int, manifest: Manifest) -> None:
@@ -48,29 +48,30 @@ def write_source(folder: Path, version: int, manifest: Manifest) -> None:
     (folder / SOURCE).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def difference(folder: Path, index: Index, version: int, vectors: Reader) -> Change | None:
+def read_source(folder: Path, version: int) -> Manifest | None:
+    """Which vectors an index was made from; None if that is not known, or it was made by another version of the kind."""
+    try:
+        source = json.loads((folder / SOURCE).read_bytes())
+        return Manifest.read(source["vectors"]) if source["version"] == version else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def difference(index: Index, former: Manifest, vectors: Reader) -> Change | None:
     """Compare vectors with those of an index.
 
     Vectors to whose end others were added are recognised by digests alone. Others are compared one by one with the index's own
     copy, id for id, and not further than it takes to see that most of them changed.
 
     Args:
-        folder: Of the index.
-        index: As it was left there.
-        version: Of the kind.
-        vectors: Those the index is to hold.
+        index: As it was made.
+        former: Of the vectors it was made from.
+        vectors: Those it is to hold.
 
     Returns:
         None if it is better made anew.
     """
-    if index.dimensions != vectors.dimensions:
-        return None
-    try:
-        source = json.loads((folder / SOURCE).read_bytes())
-        former = Manifest.read(source["vectors"]) if source["version"] == version else None
-    except (OSError, ValueError, KeyError, TypeError):
-        former = None
-    if former is None or former.rows != len(index):
+    if index.dimensions != vectors.dimensions or former.rows != len(index):
         return None
     grown_from = vectors.grown_from(former)
     if grown_from is not None:

@@ -16,7 +16,7 @@ from aifw.errors import AifwError, InputInvalid, JobStopped
 from aifw.job import Job
 from aifw.search import stored
 from aifw.search.arrays import Array
-from aifw.search.growth import difference, write_source
+from aifw.search.growth import difference, read_source, write_source
 from aifw.search.index import Index
 from aifw.search.kinds import Index as IndexKind
 from aifw.search.kinds import IndexSettings, VectorsSettings, locate
@@ -171,7 +171,9 @@ class _Work:
     def go_on(self) -> bool:
         """Make it from the former index, whose files stay as they are and are shared. False if that is not possible."""
         folder = self._job.previous / "index" if self._job.previous is not None else None
-        if folder is None or not folder.is_dir():
+        former = read_source(folder, IndexKind.version) if folder is not None else None
+        # Nothing but `--replace` asks for an index of the very same vectors, and means it.
+        if folder is None or former is None or former == self._vectors.manifest:
             return False
         try:
             # What is linked counts as right from then on, so its bytes are looked at first.
@@ -181,12 +183,9 @@ class _Work:
             return False
         if index.metric != self._job.settings.metric:
             return False
-        change = difference(folder, index, IndexKind.version, self._vectors)
+        change = difference(index, former, self._vectors)
         if change is None:
             self._job.note("too little is as it was in the former index, so it is made anew")
-            return False
-        if not len(change.gone) and not len(change.new):
-            # Nothing but `--replace` asks for the same again, and means it.
             return False
         before = len(index)
         index.remove(change.gone)

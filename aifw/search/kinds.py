@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from aifw.errors import InputInvalid
@@ -70,11 +70,11 @@ class VectorIndex(Output):
 class VectorsSettings(Settings):
     """Settings of `vectors`."""
 
-    path: str
+    path: Annotated[str, WithJsonSchema({"type": "string", "pattern": r"\.(npy|safetensors)$"})]
     """A `.npy` or `.safetensors` file of rows of float32, float16 or (safetensors only) bfloat16. Rows that are added at its end are recognised."""
     tensor: str | None = None
     """Name of the tensor of vectors in a `.safetensors` file. Default: `vectors`, or the only one with two dimensions."""
-    ids: str | None = None
+    ids: Annotated[str, WithJsonSchema({"type": "string", "pattern": r"\.npy$"})] | None = None
     """A `.npy` file with a whole number of up to 64 bits for each row. Default: the rows' positions from 0."""
     ids_tensor: str | None = None
     """Name of the tensor of ids in the same `.safetensors` file."""

@@ -303,7 +303,9 @@ def _attributes(settings: type[BaseModel]) -> dict[str, str]:
 def several(output: type[Output]) -> str:
     """Outputs of a type, in words."""
     text = getattr(output, "name", output.__name__).replace("_", " ")
-    return text if text.endswith("s") else f"{text}s"
+    if text.endswith("s"):
+        return str(text)
+    return f"{text}es" if text.endswith("x") else f"{text}s"
 
 
 def one(output: type[Output]) -> str:

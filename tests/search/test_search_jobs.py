@@ -271,6 +271,17 @@ def test_files_that_stay_the_same_are_shared_and_not_copied(folder: Folder) -> N
     assert len(opened(job)) == 69
 
 
+def test_another_order_needs_no_other_index(folder: Folder) -> None:
+    folder.save(random(70))
+    former = folder.index(folder.store(ids="ids.npy"))
+    folder.save(random(70)[::-1], np.arange(70)[::-1])
+    job = folder.index(folder.store(ids="ids.npy"), previous=former)
+    assert folder.notes == ["made from the former index of 70 vectors: in another order"]
+    (segment,) = (job.out / "index").glob("*.segment")
+    assert segment.samefile(former.out / "index" / segment.name)
+    assert_alike(job, former)
+
+
 def test_what_is_asked_for_again_is_made_again(folder: Folder) -> None:
     folder.save(random(70))
     vectors = folder.store()
