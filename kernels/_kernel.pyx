@@ -18,6 +18,7 @@ cdef extern from "layout.h" namespace "aifw" nogil:
         int64_t row_floats
         int64_t code_dimensions
         int64_t block_bytes
+        int64_t low_bytes
         int64_t count
         const float* rows
         const uint8_t* blocks
@@ -35,6 +36,7 @@ cdef extern from "encode.h" namespace "aifw" nogil:
         int64_t row_floats
         int64_t code_dimensions
         int64_t block_bytes
+        int64_t low_bytes
         const float* rows
         uint8_t* blocks
         uint8_t* low
@@ -181,6 +183,7 @@ def encode(segment not None, int64_t dimensions, int metric, int64_t first, int6
     arrays.row_floats = c_row_floats(dimensions)
     arrays.code_dimensions = c_code_dimensions(dimensions)
     arrays.block_bytes = c_block_bytes(dimensions)
+    arrays.low_bytes = c_low_bytes(dimensions)
     arrays.rows = &rows[0, 0]
     arrays.blocks = &blocks[0, 0] if whole else NULL
     arrays.low = &low[0, 0] if whole else NULL
@@ -231,6 +234,7 @@ def search(segments not None, const float[:, ::1] queries not None, int64_t dime
         view.row_floats = c_row_floats(dimensions)
         view.code_dimensions = c_code_dimensions(dimensions)
         view.block_bytes = c_block_bytes(dimensions)
+        view.low_bytes = c_low_bytes(dimensions)
         view.count = count
         view.rows = &rows[0, 0]
         view.blocks = &blocks[0, 0] if whole else NULL

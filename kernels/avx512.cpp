@@ -1,20 +1,17 @@
-// AVX-512 F, BW, DQ and VL: products of codes are summed in 16 bits for eight steps and then in 32.
+// AVX-512 F, BW, DQ and VL: products of codes are summed in 16 bits for a few steps and then in 32.
 #include "avx512.h"
 
 namespace {
 
-struct Sum {
-  __m512i total;
-  __m512i pairs;
+struct Sums {
+  static inline __m512i start(__m512i codes, __m512i query) { return _mm512_maddubs_epi16(codes, query); }
 
-  void add(__m512i codes, __m512i query) {
-    pairs = _mm512_add_epi16(pairs, _mm512_maddubs_epi16(codes, query));
-    keep_order(pairs);
+  static inline __m512i add(__m512i sums, __m512i codes, __m512i query) {
+    return _mm512_add_epi16(sums, _mm512_maddubs_epi16(codes, query));
   }
 
-  void widen() {
-    total = _mm512_add_epi32(total, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
-    pairs = _mm512_setzero_si512();
+  static inline __m512i widen(__m512i totals, __m512i sums) {
+    return _mm512_add_epi32(totals, _mm512_madd_epi16(sums, _mm512_set1_epi16(1)));
   }
 };
 
@@ -22,6 +19,6 @@ struct Sum {
 
 namespace aifw {
 
-const Kernels kAvx512 = {"avx512", filter_tile<Sum>, refine<Sum>, inner_product, squared_distance};
+const Kernels kAvx512 = table<Sums>("avx512");
 
 }

@@ -1,9 +1,9 @@
-// What the two AVX-512 files share: a whole block, 16 rows, to a register. All of it is private to the file that
-// includes it, because each is compiled for its own processors; that file says how products are added up, as a class
-//     struct Sum {
-//       void add(__m512i codes, __m512i query);  // four products to each 32-bit lane
-//       void widen();                            // after at most kStep calls of add
-//       __m512i total;
+// What the two AVX-512 files share: a whole block, 16 rows, to a register. All of it is private to the file that includes it,
+// because each is compiled for its own processors; that file says how products are added up, as a class
+//     struct Sums {
+//       static __m512i start(__m512i codes, __m512i query);                 // sums of neighbouring products
+//       static __m512i add(__m512i sums, __m512i codes, __m512i query);     // the same, added to others
+//       static __m512i widen(__m512i totals, __m512i sums);                 // the sums added to totals of 32 bits
 //     };
 #pragma once
 
@@ -19,14 +19,15 @@
 namespace {
 
 using aifw::BlockHeader;
+using aifw::FineHeader;
 using aifw::Hit;
 using aifw::Segment;
 using aifw::Tile;
 
-// A pair of products is at most 2 * 15 * 127 = 3,810 in size, so eight of them fit 16 bits. Dimensions come in
-// multiples of as many steps.
-constexpr int kStep = 8;
-static_assert(aifw::kCodeAlign == 8 * kStep);
+// A pair of products is at most 2 * 15 * 127 = 3,810 in size, so that eight of them fit 16 bits; or 2 * 63 * 63 = 7,938: four.
+constexpr int kStepsOfFour = 8;
+constexpr int kStepsOfSix = 4;
+static_assert(aifw::kCodeAlign % (4 * kStepsOfFour) == 0 && aifw::kCodeAlign % (4 * kStepsOfSix) == 0);
 
 // How far before its use a block is asked for: the processor's own prefetching stops at the end of a page.
 constexpr int64_t kAhead = 4096;
@@ -51,76 +52,146 @@ inline __m512i broadcast(const int8_t* four) {
   return _mm512_set1_epi32(value);
 }
 
-template <class Sum, int queries>
-void filter(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* const* hits,
-            int32_t* counts) {
-  const __m512i low_half = _mm512_set1_epi8(15);
-  const int64_t groups = segment.code_dimensions / 8;
+inline void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0); }
+
+inline uint32_t mask_of(const Segment& segment, int64_t block) {
+  return segment.mask ? __atomic_load_n(segment.mask + block, __ATOMIC_RELAXED) : 0xffff;
+}
+
+inline const BlockHeader* header_of(const Segment& segment, int64_t block) {
+  return reinterpret_cast<const BlockHeader*>(segment.blocks + block * segment.block_bytes);
+}
+
+inline const uint8_t* behind_low_planes(const Segment& segment, int64_t block) {
+  return segment.low + aifw::kBlockRows * (block * segment.low_bytes + segment.code_dimensions / 2);
+}
+
+// Appends those of the 16 rows from `row` whose bound is not below the threshold of query u. Returns how many hits there are.
+inline int32_t append(int32_t row, uint32_t mask, __m512i dots, __m512 scale, __m512 radius, __m512 reach, const float* bias,
+                      const Tile& tile, int u, Hit* hits, int32_t count) {
+  const __m512i twice = _mm512_add_epi32(dots, dots);
+  const __m512 centred = _mm512_cvtepi32_ps(_mm512_sub_epi32(twice, _mm512_set1_epi32(tile.offset[u])));
+  const __m512 middle = _mm512_mul_ps(centred, _mm512_mul_ps(scale, _mm512_set1_ps(tile.scale[u])));
+  const __m512 spread = _mm512_add_ps(_mm512_mul_ps(radius, _mm512_set1_ps(tile.norm[u])),
+                                      _mm512_mul_ps(reach, _mm512_set1_ps(tile.error[u])));
+  __m512 bound = _mm512_add_ps(middle, spread);
+  if (tile.biased) bound = _mm512_add_ps(bound, _mm512_loadu_ps(bias));
+  uint32_t rows = mask & _mm512_cmp_ps_mask(bound, _mm512_set1_ps(tile.threshold[u]), _CMP_NLT_UQ);
+  if (rows) {
+    alignas(64) int32_t values[aifw::kBlockRows];
+    _mm512_store_si512(values, dots);
+    do {
+      const int r = __builtin_ctz(rows);
+      rows &= rows - 1;
+      hits[count++] = Hit{row + r, values[r]};
+    } while (rows);
+  }
+  return count;
+}
+
+template <class Sums>
+int32_t filter(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* hits) {
+  const __m512i half = _mm512_set1_epi8(15);
+  int32_t count = 0;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const uint32_t mask = mask_of(segment, first + b);
+    if (!mask) continue;
+    const BlockHeader* header = header_of(segment, first + b);
+    const uint8_t* codes = reinterpret_cast<const uint8_t*>(header + 1);
+    const int8_t* query = tile.codes;
+    const int8_t* end = query + segment.code_dimensions;
+    __m512i total = _mm512_setzero_si512();
+    while (query < end) {
+      __m512i sums = Sums::start(_mm512_setzero_si512(), _mm512_setzero_si512());
+#pragma GCC unroll 4
+      for (int step = 0; step < kStepsOfFour; step += 2) {
+        prefetch(codes + kAhead);
+        const __m512i pairs = _mm512_loadu_si512(codes);
+        sums = Sums::add(sums, _mm512_and_si512(pairs, half), broadcast(query));
+        sums = Sums::add(sums, _mm512_and_si512(_mm512_srli_epi16(pairs, 4), half), broadcast(query + 4));
+        codes += 64;
+        query += 8;
+      }
+      total = Sums::widen(total, sums);
+    }
+    count = append(static_cast<int32_t>(b * aifw::kBlockRows), mask, total, widen(header->scale), widen(header->radius),
+                   _mm512_set1_ps(segment.reach[first + b]), header->bias, tile, 0, hits, count);
+  }
+  return count;
+}
+
+void unpack(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes) {
+  const __m512i upper = _mm512_set1_epi8(60);
+  const __m512i lowest = _mm512_set1_epi8(3);
+  // Rows 8 to 15 have the last four bits of a byte; components 4 to 7 the second and the fourth two.
+  const __m512i of_first = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
+  const __m512i of_second = _mm512_inserti64x4(_mm512_set1_epi16(2), _mm256_set1_epi16(6), 1);
+  for (int64_t b = 0; b < blocks; ++b) {
+    const uint8_t* pairs = reinterpret_cast<const uint8_t*>(header_of(segment, first + b) + 1);
+    const uint8_t* bits = behind_low_planes(segment, first + b) + sizeof(FineHeader);
+    for (int64_t g = 0; g < segment.code_dimensions / 8; ++g, pairs += 64, bits += 32, codes += 128) {
+      prefetch(pairs + segment.block_bytes);
+      if (g % 2 == 0) prefetch(bits + aifw::kBlockRows * segment.low_bytes);
+      const __m512i both = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits)));
+      const __m512i pair = _mm512_loadu_si512(pairs);
+      const __m512i first_codes = _mm512_or_si512(_mm512_and_si512(_mm512_slli_epi16(pair, 2), upper),
+                                                  _mm512_and_si512(_mm512_srlv_epi16(both, of_first), lowest));
+      const __m512i second_codes = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(pair, 2), upper),
+                                                   _mm512_and_si512(_mm512_srlv_epi16(both, of_second), lowest));
+      _mm512_storeu_si512(codes, first_codes);
+      _mm512_storeu_si512(codes + 64, second_codes);
+    }
+  }
+}
+
+template <class Sums, int queries>
+void filter_six(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
+                Hit* const* hits, int32_t* counts) {
   int32_t found[queries] = {};
   for (int64_t b = 0; b < blocks; ++b) {
-    const uint16_t mask = segment.mask ? __atomic_load_n(segment.mask + first + b, __ATOMIC_RELAXED) : 0xffff;
+    const uint32_t mask = mask_of(segment, first + b);
     if (!mask) continue;
-    const uint8_t* block = segment.blocks + (first + b) * segment.block_bytes;
-    const auto* header = reinterpret_cast<const BlockHeader*>(block);
-    const uint8_t* codes = block + aifw::kHeaderBytes;
+    const uint8_t* rows = codes + b * aifw::kBlockRows * segment.code_dimensions;
     const int8_t* query = tile.codes;
-    Sum sums[queries][2] = {};  // of low and high halves: two chains of additions are done side by side
-    for (int64_t g = 0; g < groups; g += kStep) {
-#pragma GCC unroll 8
-      for (int step = 0; step < kStep; ++step) {
-        _mm_prefetch(reinterpret_cast<const char*>(codes + kAhead), _MM_HINT_T0);
-        const __m512i both = _mm512_loadu_si512(codes);
-        const __m512i low = _mm512_and_si512(both, low_half);
-        const __m512i high = _mm512_and_si512(_mm512_srli_epi16(both, 4), low_half);
+    const int8_t* end = query + queries * segment.code_dimensions;
+    __m512i totals[queries];
+    for (int u = 0; u < queries; ++u) totals[u] = _mm512_setzero_si512();
+    while (query < end) {
+      __m512i sums[queries];
+#pragma GCC unroll 4
+      for (int step = 0; step < kStepsOfSix; ++step) {
+        const __m512i all = _mm512_loadu_si512(rows);
 #pragma GCC unroll 4
         for (int u = 0; u < queries; ++u) {
-          sums[u][0].add(low, broadcast(query + 8 * u));
-          sums[u][1].add(high, broadcast(query + 8 * u + 4));
+          const __m512i q = broadcast(query + 4 * u);
+          sums[u] = step ? Sums::add(sums[u], all, q) : Sums::start(all, q);
+          keep_order(sums[u]);
         }
-        codes += 64;
-        query += 8 * queries;
+        rows += 64;
+        query += 4 * queries;
       }
 #pragma GCC unroll 4
-      for (int u = 0; u < queries; ++u) {
-        sums[u][0].widen();
-        sums[u][1].widen();
-      }
+      for (int u = 0; u < queries; ++u) totals[u] = Sums::widen(totals[u], sums[u]);
     }
-    const __m512 reach = _mm512_set1_ps(segment.reach[first + b]);
-    const __m512 scale = widen(header->scale);
-    const __m512 radius = widen(header->radius);
+    const BlockHeader* header = header_of(segment, first + b);
+    const auto* fine = reinterpret_cast<const FineHeader*>(behind_low_planes(segment, first + b));
+    const __m512 reach = _mm512_set1_ps(fine->reach), scale = widen(header->scale), radius = widen(fine->radius);
 #pragma GCC unroll 4
-    for (int u = 0; u < queries; ++u) {
-      const __m512i sum = _mm512_add_epi32(sums[u][0].total, sums[u][1].total);
-      const __m512i twice = _mm512_add_epi32(sum, sum);
-      const __m512 dot = _mm512_cvtepi32_ps(_mm512_sub_epi32(twice, _mm512_set1_epi32(tile.offset[u])));
-      const __m512 middle = _mm512_mul_ps(dot, _mm512_mul_ps(scale, _mm512_set1_ps(tile.scale[u])));
-      const __m512 spread = _mm512_add_ps(_mm512_mul_ps(radius, _mm512_set1_ps(tile.norm[u])),
-                                          _mm512_mul_ps(reach, _mm512_set1_ps(tile.error[u])));
-      __m512 bound = _mm512_add_ps(middle, spread);
-      if (tile.biased) bound = _mm512_add_ps(bound, _mm512_loadu_ps(header->bias));
-      uint32_t rows = mask & _mm512_cmp_ps_mask(bound, _mm512_set1_ps(tile.threshold[u]), _CMP_NLT_UQ);
-      if (!rows) continue;
-      alignas(64) int32_t dots[aifw::kBlockRows];
-      _mm512_store_si512(dots, sum);
-      do {
-        const int r = __builtin_ctz(rows);
-        rows &= rows - 1;
-        hits[u][found[u]++] = Hit{static_cast<int32_t>(b * aifw::kBlockRows + r), dots[r]};
-      } while (rows);
-    }
+    for (int u = 0; u < queries; ++u)
+      found[u] = append(static_cast<int32_t>(b * aifw::kBlockRows), mask, totals[u], scale, radius, reach, header->bias, tile, u,
+                        hits[u], found[u]);
   }
   for (int u = 0; u < queries; ++u) counts[u] = found[u];
 }
 
-template <class Sum>
-void filter_tile(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* const* hits,
-                 int32_t* counts) {
+template <class Sums>
+void filter_six_tile(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
+                     Hit* const* hits, int32_t* counts) {
   switch (tile.queries) {
-    case 1: return filter<Sum, 1>(segment, first, blocks, tile, hits, counts);
-    case 2: return filter<Sum, 2>(segment, first, blocks, tile, hits, counts);
-    case 3: return filter<Sum, 3>(segment, first, blocks, tile, hits, counts);
-    default: return filter<Sum, 4>(segment, first, blocks, tile, hits, counts);
+    case 1: return filter_six<Sums, 1>(segment, first, blocks, codes, tile, hits, counts);
+    case 2: return filter_six<Sums, 2>(segment, first, blocks, codes, tile, hits, counts);
+    case 3: return filter_six<Sums, 3>(segment, first, blocks, codes, tile, hits, counts);
+    default: return filter_six<Sums, 4>(segment, first, blocks, codes, tile, hits, counts);
   }
 }
 
@@ -132,31 +203,34 @@ inline int32_t sum_of(__m512i words) {
   return _mm_cvtsi128_si32(sum);
 }
 
-template <class Sum>
+template <class Sums, int kept_bits>
 void refine(const Segment& segment, int64_t row0, const int8_t* query, const Hit* hits, int32_t count, int32_t* sums) {
   constexpr int32_t kRowsAhead = 8;
-  const __m512i low_half = _mm512_set1_epi8(15);
+  const __m512i kept = _mm512_set1_epi8(kept_bits);
   const __m512i shifts = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
   const int64_t bytes = segment.code_dimensions / 2;
-  const uint8_t* low = segment.low + row0 * bytes;
+  const auto low_plane = [&](const Hit& hit) {
+    const int64_t row = row0 + hit.row, lane = row % aifw::kBlockRows;
+    return segment.low + (row - lane) * segment.low_bytes + lane * bytes;
+  };
   for (int32_t i = 0; i < count; ++i) {
     if (i + kRowsAhead < count) {
-      const char* ahead = reinterpret_cast<const char*>(low + hits[i + kRowsAhead].row * bytes);
-      for (int64_t m = 0; m < bytes; m += 64) _mm_prefetch(ahead + m, _MM_HINT_T0);
+      const uint8_t* ahead = low_plane(hits[i + kRowsAhead]);
+      for (int64_t m = 0; m < bytes; m += 64) prefetch(ahead + m);
     }
-    const uint8_t* row = low + hits[i].row * bytes;
-    Sum sum = {};
+    const uint8_t* row = low_plane(hits[i]);
+    __m512i total = _mm512_setzero_si512();
     for (int64_t m = 0; m < bytes;) {
-      const int64_t stop = m + 32 * kStep < bytes ? m + 32 * kStep : bytes;
+      __m512i sum = Sums::start(_mm512_setzero_si512(), _mm512_setzero_si512());
+      const int64_t stop = m + 32 * kStepsOfFour < bytes ? m + 32 * kStepsOfFour : bytes;
       for (; m < stop; m += 32) {
         // The same 32 bytes twice: low halves below, high halves above, as the query's components are ordered.
         const __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(row + m)));
-        const __m512i codes = _mm512_and_si512(_mm512_srlv_epi16(twice, shifts), low_half);
-        sum.add(codes, _mm512_loadu_si512(query + 2 * m));
+        sum = Sums::add(sum, _mm512_and_si512(_mm512_srlv_epi16(twice, shifts), kept), _mm512_loadu_si512(query + 2 * m));
       }
-      sum.widen();
+      total = Sums::widen(total, sum);
     }
-    sums[i] = sum_of(sum.total);
+    sums[i] = sum_of(total);
   }
 }
 
@@ -182,5 +256,11 @@ double sum_products(const float* x, const float* y, int64_t floats) {
 
 double inner_product(const float* x, const float* y, int64_t floats) { return sum_products<false>(x, y, floats); }
 double squared_distance(const float* x, const float* y, int64_t floats) { return sum_products<true>(x, y, floats); }
+
+template <class Sums>
+constexpr aifw::Kernels table(const char* name) {
+  return {name,          filter<Sums>,    refine<Sums, 15>, unpack, filter_six_tile<Sums>, refine<Sums, 3>,
+          inner_product, squared_distance};
+}
 
 }  // namespace

@@ -3,21 +3,20 @@
 
 namespace {
 
-struct Sum {
-  __m512i total;
+struct Sums {
+  static inline __m512i start(__m512i codes, __m512i query) { return add(_mm512_setzero_si512(), codes, query); }
 
-  void add(__m512i codes, __m512i query) {
-    total = _mm512_dpbusd_epi32(total, codes, query);
-    keep_order(total);
+  static inline __m512i add(__m512i sums, __m512i codes, __m512i query) {
+    return _mm512_dpbusd_epi32(sums, codes, query);
   }
 
-  void widen() {}
+  static inline __m512i widen(__m512i totals, __m512i sums) { return _mm512_add_epi32(totals, sums); }
 };
 
 }  // namespace
 
 namespace aifw {
 
-const Kernels kAvx512Vnni = {"avx512vnni", filter_tile<Sum>, refine<Sum>, inner_product, squared_distance};
+const Kernels kAvx512Vnni = table<Sums>("avx512vnni");
 
 }

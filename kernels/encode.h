@@ -6,7 +6,7 @@ namespace aifw {
 
 // The arrays of a segment that encoding writes.
 struct SegmentArrays {
-  int64_t dimensions, row_floats, code_dimensions, block_bytes;
+  int64_t dimensions, row_floats, code_dimensions, block_bytes, low_bytes;
   const float* rows;
   uint8_t* blocks;
   uint8_t* low;
@@ -18,7 +18,7 @@ struct SegmentArrays {
 int64_t row_floats(int64_t dimensions);
 int64_t code_dimensions(int64_t dimensions);
 int64_t block_bytes(int64_t dimensions);
-int64_t low_bytes(int64_t dimensions);
+int64_t low_bytes(int64_t dimensions);  // a row's share
 
 // First row with a component that is not finite, or -1. `stride` in floats.
 int64_t find_not_finite(const float* rows, int64_t count, int64_t dimensions, int64_t stride);

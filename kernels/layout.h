@@ -1,8 +1,9 @@
 // What the search kernel reads: plain data, no code, so that every instruction set's file may include it.
 //
 // A row of `dimensions` floats is kept three times, each copy finer than the one before (PROOF.md has the inequalities):
-//   codes    4 bits a component, in blocks of 16 rows; a search reads all of them
-//   low      4 bits more, row by row; read for rows the codes could not rule out
+//   codes    4 bits a component, in blocks of 16 rows; a search for one query reads all of them
+//   low      4 bits more, row by row; read for rows the codes could not rule out. The first two of these bits stand a second time
+//            in the order of the codes: a search for several queries, which computes more than it reads, begins with 6 bits
 //   rows     the floats themselves; read for the few rows left
 #pragma once
 #include <cstdint>
@@ -13,7 +14,7 @@ constexpr int64_t kBlockRows = 16;   // rows of a block
 constexpr int64_t kCodeAlign = 64;   // codes are stored for dimensions rounded up to this; the added components are zero
 constexpr int64_t kRowAlign = 16;    // floats are stored for dimensions rounded up to this; the added ones are zero
 constexpr int64_t kHeaderBytes = 128;  // of a block: what the bound needs of each row
-constexpr int kTileQueries = 4;      // queries filtered together
+constexpr int kTileQueries = 4;        // queries filtered together
 
 enum Metric : int32_t { kInnerProduct = 0, kCosine = 1, kSquaredDistance = 2 };
 
@@ -25,6 +26,16 @@ struct BlockHeader {
   float bias[16];       // added to the bound: for squared distance at least -|x|^2 / 2, else 0
 };
 static_assert(sizeof(BlockHeader) == kHeaderBytes);
+
+// Behind the low planes of a block's 16 rows stand a header and the first two bits of each low code once more: for every eight
+// dimensions g 32 bytes. Bits 2 t and 2 t + 1 of byte 4 (r % 8) + j belong to row r and component 8 g + 4 (t % 2) + j, where t / 2 is
+// r / 8. With them, scale / 4 * (4 code + bits - 31.5) is the component.
+struct FineHeader {
+  uint16_t radius[16];  // bfloat16, rounded up: norm of what the six bits leave out
+  float reach;          // at least the norm of any of the rows' part coded in six bits
+  float unused[7];
+};
+static_assert(sizeof(FineHeader) == 64);
 
 // A row's low plane is `code_dimensions / 2` bytes: of every 64 components, byte i holds component i in its low half and
 // component 32 + i in its high half, as 0 ... 15 standing for scale / 16 * (code - 7.5).
@@ -38,7 +49,8 @@ struct Segment {
   int64_t count;            // rows
   const float* rows;        // count x row_floats
   const uint8_t* blocks;    // (count / 16) x block_bytes, aligned to 64
-  const uint8_t* low;       // (count / 16 * 16) x code_dimensions / 2, aligned to 32
+  int64_t low_bytes;        // a row's share of the low planes and what stands behind them; a block has 16 times that
+  const uint8_t* low;       // (count / 16 * 16) x low_bytes
   const float* reach;       // per block: at least the norm of any of its rows' coded part, scale * (code - 7.5)
   const float* fine;        // per encoded row: at least the norm of what codes and low plane leave out
   const double* norms;      // per row: its Euclidean norm, rounded once
@@ -47,20 +59,20 @@ struct Segment {
   double largest;           // at least every row's norm
 };
 
-// Up to four queries as the filter sees them.
+// Up to four queries as a filter sees them. The numbers in parentheses are those of filter_six.
 struct Tile {
-  int32_t queries;           // 1 ... kTileQueries
-  int32_t biased;            // whether BlockHeader::bias counts
-  const int8_t* codes;       // for every eight dimensions g and query u, 8 bytes at 8 (g * queries + u): codes -127 ... 127
-  int32_t offset[kTileQueries];   // 15 * sum of the query's codes
-  float scale[kTileQueries];      // half the query's scale
+  int32_t queries;                // 1 ... kTileQueries
+  int32_t biased;                 // whether BlockHeader::bias counts
+  const int8_t* codes;            // for every four dimensions p and query u, 4 bytes at 4 (p * queries + u): codes -127 ... 127 (-63 ... 63)
+  int32_t offset[kTileQueries];   // 15 (63) times the sum of the query's codes
+  float scale[kTileQueries];      // half (an eighth) of the query's scale
   float norm[kTileQueries];       // multiplies the radius of a row
   float error[kTileQueries];      // multiplies the reach of a block
   float threshold[kTileQueries];  // rows whose bound is below are left out
 };
 
 struct Hit {
-  int32_t row;  // within the segment, from the first block of the call
+  int32_t row;  // from the first row of the call
   int32_t dot;  // sum of code * query code
 };
 
@@ -68,15 +80,25 @@ struct Hit {
 struct Kernels {
   const char* name;
 
-  // Of `blocks` blocks from `first`, every row whose bound is not below the threshold, in order, for each query of the tile. The
-  // bound is
+  // Of `blocks` blocks from `first`, every row whose bound is not below the threshold of the one query, in order. The bound is
   //     (float)(2 dot - offset) * (row scale * scale) + (radius * norm + reach * error) [+ bias]
-  // in float arithmetic, each operation rounded for itself, from left to right. Rows the mask leaves out are no hits. Each list
-  // has room for every row.
-  void (*filter)(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* const* hits, int32_t* counts);
+  // in float arithmetic, each operation rounded for itself, from left to right. Rows the mask leaves out are no hits. The list
+  // has room for every row. Returns how many there are.
+  int32_t (*filter)(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* hits);
 
-  // For each hit, the sum of low-plane code * query code. `rows` is where row 0 of the hits lies in the segment.
+  // For each hit, the sum of low code * query code. The hits' rows are counted from row0.
   void (*refine)(const Segment& segment, int64_t row0, const int8_t* query, const Hit* hits, int32_t count, int32_t* sums);
+
+  // Writes codes of six bits, 4 code + bits, a byte each: 16 * code_dimensions a block, of which byte 64 p + 4 r + j is that of row r
+  // and component 4 p + j.
+  void (*unpack)(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes);
+
+  // Like filter, with what unpack has written, radius and reach of FineHeader, and all queries of the tile: hits and counts of each.
+  void (*filter_six)(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
+                      Hit* const* hits, int32_t* counts);
+
+  // Like refine, with the last two bits of the low codes only.
+  void (*refine_six)(const Segment& segment, int64_t row0, const int8_t* query, const Hit* hits, int32_t count, int32_t* sums);
 
   // Inner product and squared distance in double arithmetic, summed in any order. `floats` is a multiple of kRowAlign.
   double (*inner_product)(const float* x, const float* y, int64_t floats);

@@ -21,6 +21,7 @@ struct Query {
   bool coded;                  // false: too large for float arithmetic; every row is scored from its floats
 };
 
-Query prepare(const float* values, int64_t dimensions, Metric metric);
+// `six`: for the filter that begins with six bits.
+Query prepare(const float* values, int64_t dimensions, Metric metric, bool six);
 
 }  // namespace aifw

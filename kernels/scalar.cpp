@@ -4,6 +4,7 @@
 namespace {
 
 using aifw::BlockHeader;
+using aifw::FineHeader;
 using aifw::Hit;
 using aifw::Segment;
 using aifw::Tile;
@@ -15,45 +16,87 @@ float widen(uint16_t bfloat) {
   return value;
 }
 
-void filter(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* const* hits, int32_t* counts) {
-  for (int u = 0; u < tile.queries; ++u) counts[u] = 0;
+// Whether a row's bound is not below the threshold of query u.
+bool passes(const Tile& tile, int u, int32_t dot, uint16_t scale, uint16_t radius, float reach, float bias) {
+  const float middle = static_cast<float>(2 * dot - tile.offset[u]) * (widen(scale) * tile.scale[u]);
+  const float spread = widen(radius) * tile.norm[u] + reach * tile.error[u];
+  float bound = middle + spread;
+  if (tile.biased) bound = bound + bias;
+  return !(bound < tile.threshold[u]);
+}
+
+uint32_t mask_of(const Segment& segment, int64_t block) {
+  return segment.mask ? __atomic_load_n(segment.mask + block, __ATOMIC_RELAXED) : 0xffff;
+}
+
+const uint8_t* behind_low_planes(const Segment& segment, int64_t block) {
+  return segment.low + aifw::kBlockRows * (block * segment.low_bytes + segment.code_dimensions / 2);
+}
+
+int32_t filter(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* hits) {
+  int32_t count = 0;
   for (int64_t b = 0; b < blocks; ++b) {
-    const uint16_t mask = segment.mask ? __atomic_load_n(segment.mask + first + b, __ATOMIC_RELAXED) : 0xffff;
-    if (!mask) continue;
+    const uint32_t mask = mask_of(segment, first + b);
     const uint8_t* block = segment.blocks + (first + b) * segment.block_bytes;
     const auto* header = reinterpret_cast<const BlockHeader*>(block);
-    const uint8_t* codes = block + aifw::kHeaderBytes;
-    for (int u = 0; u < tile.queries; ++u) {
-      int32_t dots[aifw::kBlockRows] = {};
-      for (int64_t g = 0; g < segment.code_dimensions / 8; ++g) {
-        const int8_t* query = tile.codes + 8 * (g * tile.queries + u);
-        for (int r = 0; r < aifw::kBlockRows; ++r)
-          for (int j = 0; j < 4; ++j) {
-            const uint8_t code = codes[64 * g + 4 * r + j];
-            dots[r] += (code & 15) * query[j] + (code >> 4) * query[4 + j];
-          }
-      }
-      for (int r = 0; r < aifw::kBlockRows; ++r) {
-        if (!(mask >> r & 1)) continue;
-        const float middle = static_cast<float>(2 * dots[r] - tile.offset[u]) * (widen(header->scale[r]) * tile.scale[u]);
-        const float spread = widen(header->radius[r]) * tile.norm[u] + segment.reach[first + b] * tile.error[u];
-        float bound = middle + spread;
-        if (tile.biased) bound = bound + header->bias[r];
-        if (!(bound < tile.threshold[u]))
-          hits[u][counts[u]++] = Hit{static_cast<int32_t>(b * aifw::kBlockRows + r), dots[r]};
-      }
+    for (int r = 0; r < aifw::kBlockRows; ++r) {
+      if (!(mask >> r & 1)) continue;
+      int32_t dot = 0;
+      for (int64_t g = 0; g < segment.code_dimensions / 8; ++g)
+        for (int j = 0; j < 4; ++j) {
+          const uint8_t pair = block[aifw::kHeaderBytes + 64 * g + 4 * r + j];
+          dot += (pair & 15) * tile.codes[8 * g + j] + (pair >> 4) * tile.codes[8 * g + 4 + j];
+        }
+      if (passes(tile, 0, dot, header->scale[r], header->radius[r], segment.reach[first + b], header->bias[r]))
+        hits[count++] = Hit{static_cast<int32_t>(b * aifw::kBlockRows + r), dot};
     }
+  }
+  return count;
+}
+
+void unpack(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes) {
+  for (int64_t b = 0; b < blocks; ++b) {
+    const uint8_t* pairs = segment.blocks + (first + b) * segment.block_bytes + aifw::kHeaderBytes;
+    const uint8_t* bits = behind_low_planes(segment, first + b) + sizeof(FineHeader);
+    for (int64_t p = 0; p < segment.code_dimensions / 4; ++p)
+      for (int i = 0; i < 64; ++i) {
+        const uint8_t pair = pairs[64 * (p / 2) + i];
+        const int t = 2 * (i / 32) + static_cast<int>(p % 2);
+        *codes++ = static_cast<uint8_t>(4 * (p % 2 ? pair >> 4 : pair & 15) + (bits[p / 2 * 32 + i % 32] >> 2 * t & 3));
+      }
   }
 }
 
+void filter_six(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
+                 Hit* const* hits, int32_t* counts) {
+  for (int u = 0; u < tile.queries; ++u) counts[u] = 0;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const uint32_t mask = mask_of(segment, first + b);
+    const auto* header = reinterpret_cast<const BlockHeader*>(segment.blocks + (first + b) * segment.block_bytes);
+    const auto* fine = reinterpret_cast<const FineHeader*>(behind_low_planes(segment, first + b));
+    const uint8_t* block = codes + b * aifw::kBlockRows * segment.code_dimensions;
+    for (int u = 0; u < tile.queries; ++u)
+      for (int r = 0; r < aifw::kBlockRows; ++r) {
+        if (!(mask >> r & 1)) continue;
+        int32_t dot = 0;
+        for (int64_t p = 0; p < segment.code_dimensions / 4; ++p)
+          for (int j = 0; j < 4; ++j) dot += block[64 * p + 4 * r + j] * tile.codes[4 * (p * tile.queries + u) + j];
+        if (passes(tile, u, dot, header->scale[r], fine->radius[r], fine->reach, header->bias[r]))
+          hits[u][counts[u]++] = Hit{static_cast<int32_t>(b * aifw::kBlockRows + r), dot};
+      }
+  }
+}
+
+template <int kept_bits>
 void refine(const Segment& segment, int64_t row0, const int8_t* query, const Hit* hits, int32_t count, int32_t* sums) {
   const int64_t bytes = segment.code_dimensions / 2;
   for (int32_t i = 0; i < count; ++i) {
-    const uint8_t* low = segment.low + (row0 + hits[i].row) * bytes;
+    const int64_t row = row0 + hits[i].row, block = row / aifw::kBlockRows, lane = row % aifw::kBlockRows;
+    const uint8_t* low = segment.low + block * aifw::kBlockRows * segment.low_bytes + lane * bytes;
     int32_t sum = 0;
     for (int64_t m = 0; m < bytes; ++m) {
       const int8_t* at = query + m / 32 * 64 + m % 32;
-      sum += (low[m] & 15) * at[0] + (low[m] >> 4) * at[32];
+      sum += (low[m] & kept_bits) * at[0] + (low[m] >> 4 & kept_bits) * at[32];
     }
     sums[i] = sum;
   }
@@ -80,6 +123,6 @@ double squared_distance(const float* x, const float* y, int64_t floats) {
 
 namespace aifw {
 
-const Kernels kScalar = {"scalar", filter, refine, inner_product, squared_distance};
+const Kernels kScalar = {"scalar", filter, refine<15>, unpack, filter_six, refine<3>, inner_product, squared_distance};
 
 }

@@ -15,9 +15,13 @@
 namespace aifw {
 namespace {
 
-constexpr int64_t kChunkBlocks = 64;  // codes and low planes of so many blocks fit a second-level cache at common dimensions
+// Unpacked codes and low planes of so many blocks fit a second-level cache at common dimensions.
+constexpr int64_t kChunkBlocks = 32;
 constexpr int64_t kChunkRows = kChunkBlocks * kBlockRows;
 constexpr int64_t kPartsPerThread = 4;
+// One query reads more than it computes: with four bits it reads least. More queries share what is read.
+constexpr int64_t kQueriesForSix = 2;
+constexpr size_t kCacheLine = 64;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 float round_down(double value) {
@@ -50,6 +54,7 @@ struct Plan {
   const Kernels& kernels;
   Metric metric;
   int64_t k;
+  bool six;  // begin with six bits
   std::vector<Query> queries;
   std::vector<PackedTile> tiles;
   std::unique_ptr<std::atomic<double>[]> least;
@@ -65,8 +70,8 @@ PackedTile pack(const std::vector<Query>& queries, size_t first, Metric metric) 
   Tile& tile = packed.tile;
   tile.queries = static_cast<int32_t>(std::min<size_t>(kTileQueries, queries.size() - first));
   tile.biased = metric == kSquaredDistance;
-  const size_t groups = queries[first].codes.size() / 8;
-  packed.codes.resize(8 * groups * tile.queries);
+  const size_t groups = queries[first].codes.size() / 4;
+  packed.codes.resize(4 * groups * tile.queries);
   for (int32_t u = 0; u < tile.queries; ++u) {
     const Query& query = queries[first + u];
     tile.offset[u] = query.tile_offset;
@@ -74,7 +79,7 @@ PackedTile pack(const std::vector<Query>& queries, size_t first, Metric metric) 
     tile.norm[u] = query.tile_norm;
     tile.error[u] = query.tile_error;
     for (size_t g = 0; g < groups; ++g)
-      std::memcpy(&packed.codes[8 * (g * tile.queries + u)], &query.codes[8 * g], 8);
+      std::memcpy(&packed.codes[4 * (g * tile.queries + u)], &query.codes[4 * g], 4);
   }
   return packed;
 }
@@ -114,6 +119,10 @@ class Scan {
 
   void chunk(int32_t index, int64_t block, int64_t blocks) {
     const Segment& segment = plan_.segments[index];
+    if (plan_.six) {
+      codes_.resize(blocks * kBlockRows * segment.code_dimensions + kCacheLine);
+      plan_.kernels.unpack(segment, block, blocks, unpacked());
+    }
     for (size_t q = first_; q < last_; q += kTileQueries) {
       const PackedTile& packed = plan_.tiles[q / kTileQueries];
       Tile tile = packed.tile;
@@ -128,7 +137,10 @@ class Scan {
       }
       int32_t counts[kTileQueries] = {};
       Hit* const hits[kTileQueries] = {hits_[0].data(), hits_[1].data(), hits_[2].data(), hits_[3].data()};
-      if (any) plan_.kernels.filter(segment, block, blocks, tile, hits, counts);
+      if (any && plan_.six)
+        plan_.kernels.filter_six(segment, block, blocks, unpacked(), tile, hits, counts);
+      else if (any)
+        counts[0] = plan_.kernels.filter(segment, block, blocks, tile, hits[0]);
       for (int32_t u = 0; u < tile.queries; ++u) {
         Candidates& candidates = candidates_[q + u - first_];
         candidates.statistics.rows += blocks * kBlockRows;
@@ -140,6 +152,13 @@ class Scan {
         }
       }
     }
+  }
+
+  // Room for unpacked codes, from the first cache line on.
+  uint8_t* unpacked() {
+    void* at = codes_.data();
+    size_t space = codes_.size();
+    return static_cast<uint8_t*>(std::align(kCacheLine, 1, at, space));
   }
 
   float threshold(const Query& query) const {
@@ -154,7 +173,8 @@ class Scan {
   void refine(int32_t index, int64_t row0, const Query& query, const Hit* hits, int32_t count, Candidates& candidates) {
     if (!count) return;
     const Segment& segment = plan_.segments[index];
-    plan_.kernels.refine(segment, row0, query.codes.data(), hits, count, sums_.data());
+    (plan_.six ? plan_.kernels.refine_six : plan_.kernels.refine)(segment, row0, query.codes.data(), hits, count,
+                                                                    sums_.data());
     candidates.statistics.refined += count;
     int32_t kept = 0;
     for (int32_t i = 0; i < count; ++i) {
@@ -186,8 +206,8 @@ class Scan {
     const int64_t row = row0 + hit.row, block = row / kBlockRows, lane = row % kBlockRows;
     const auto* header = reinterpret_cast<const BlockHeader*>(segment.blocks + block * segment.block_bytes);
     const double scale = widen(header->scale[lane]) * query.scale;
-    const double middle = scale / 32 *
-                          (16.0 * (2 * int64_t{hit.dot} - query.tile_offset) + (2 * int64_t{sum} - query.tile_offset));
+    // The whole code is 16 * code + low code, or 4 * six bits + the last two, and stands for scale / 16 times itself less 127.5.
+    const double middle = scale / 32 * ((plan_.six ? 8.0 : 32.0) * hit.dot + 2.0 * sum - 255.0 * query.code_sum);
     const double fine = segment.fine[row];
     const double spread = fine * query.reach + (segment.reach[block] + widen(header->radius[lane]) + fine) * query.error;
     const double rounding = 0x1p-48 * (std::fabs(middle) + spread) + 0x1p-200;
@@ -203,6 +223,7 @@ class Scan {
   size_t first_, last_;
   std::vector<Candidates>& candidates_;
   std::vector<Hit> hits_[kTileQueries];
+  std::vector<uint8_t> codes_;
   std::vector<int32_t> sums_;
   std::vector<Found> found_;
 };
@@ -247,7 +268,7 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
                   int64_t k, int threads, const std::vector<int>& processors, int64_t* ids, double* scores) {
   Statistics statistics;
   if (!count || !k) return statistics;
-  Plan plan{segments, active(), metric, k, {}, {}, nullptr};
+  Plan plan{segments, active(), metric, k, count >= kQueriesForSix, {}, {}, nullptr};
   plan.queries.resize(count);
   plan.least = std::make_unique<std::atomic<double>[]>(count);
   for (int64_t q = 0; q < count; ++q) plan.least[q].store(-kInfinity, std::memory_order_relaxed);
@@ -256,7 +277,7 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
   run_parallel(threads, processors, (tiles + 15) / 16, [&](int64_t task) {
     for (int64_t t = 16 * task; t < std::min(tiles, 16 * task + 16); ++t) {
       for (int64_t q = t * kTileQueries; q < std::min(count, (t + 1) * kTileQueries); ++q)
-        plan.queries[q] = prepare(queries + q * dimensions, dimensions, metric);
+        plan.queries[q] = prepare(queries + q * dimensions, dimensions, metric, plan.six);
     }
   });
   for (int64_t t = 0; t < tiles; ++t) plan.tiles[t] = pack(plan.queries, t * kTileQueries, metric);
