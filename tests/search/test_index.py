@@ -343,7 +343,7 @@ def test_searching_while_one_adds_and_removes(computing: Backend) -> None:
     """What a search finds is always right for some state between the beginning and the end of the search."""
     index = Index(17, "l2")
     index.add(ROWS[:1])
-    rounds, wrong, finished = 150, [], threading.Event()
+    rounds, wrong, finished = 90, [], threading.Event()
     expected = {number: ROWS[number % 200] for number in [*range(rounds * 3 + 1), -(10**6)]}
 
     def look() -> None:
@@ -459,11 +459,11 @@ class Indexes(RuleBasedStateMachine):
 
 
 def test_indexes_behave_as_dictionaries(computing: Backend) -> None:
-    run_state_machine_as_test(Indexes, settings=settings(max_examples=25, stateful_step_count=25, deadline=None))
+    run_state_machine_as_test(Indexes, settings=settings(max_examples=15, stateful_step_count=25, deadline=None))
 
 
 @given(st.integers(1, 60), st.integers(1, 90), st.integers(1, 70), st.sampled_from(sorted(METRICS)), st.integers(0, 99))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_shape_is_searched(computing: Backend, count: int, dimensions: int, k: int, metric: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = (rng.standard_normal((count, dimensions)) * 10.0 ** rng.integers(-30, 30, (count, 1))).astype(np.float32)

@@ -133,7 +133,7 @@ def test_joining_many_keeps_few() -> None:
     rng = np.random.default_rng(5)
     segments: list[int] = []
     written = total = 0
-    for _ in range(400):
+    for _ in range(200):
         added = int(rng.integers(1, 200))
         total += added
         segments.append(added)
@@ -145,7 +145,7 @@ def test_joining_many_keeps_few() -> None:
         segments = result
         assert len(segments) <= 2 + np.log2(total)
     assert sum(segments) == total
-    assert written <= 1.5 * total * np.log2(400)
+    assert written <= 1.5 * total * np.log2(200)
 
 
 def test_rewritten_rows_keep_order_and_ids() -> None:
