@@ -38,7 +38,7 @@ _STORING_BYTES_PER_GIVEN_ID = 14
 _INDEXING_BYTES = 60 * 1024**2
 _INDEXING_BYTES_PER_ROW = 16
 _INDEXING_BYTES_PER_GIVEN_ID = 44
-_FILE_BYTES_PER_NUMBER = 5.1
+_FILE_BYTES_PER_NUMBER = 5.4
 _MOST_MAPPED = 512 * 1024**2
 """Of the file an index is written to; these are pages of a file, not memory that would be missing elsewhere."""
 _UNKNOWN_ROWS = 100_000
@@ -156,7 +156,7 @@ class Vectors(ArtifactKind[VectorsSettings]):
 
 
 class Index(ArtifactKind[IndexSettings]):
-    """An exact nearest-neighbour index. Where vectors were only added or removed, the former index is taken and only they are indexed."""
+    """An exact nearest-neighbour index. Where most vectors are those of the former index, only the others are indexed."""
 
     name = "index"
     section = "retrieval"
@@ -182,7 +182,7 @@ class Index(ArtifactKind[IndexSettings]):
         return Forecast(
             memory=_memory(memory, mapped, size),
             seconds=replace(seconds, low=_SECONDS_TO_START / 2) if history.past else seconds,
-            basis=_basis(size, history) + ("; less where vectors were only added or removed" if history.past else ""),
+            basis=_basis(size, history) + ("; less if most vectors are those of before" if history.past else ""),
             work=numbers,
             facts={"index": {**size.facts, "metric": settings.metric}},
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from aifw.search import Index
+
+EXAMPLE = Path(__file__).parents[2] / "examples/search"
 
 BODY = """
 retrieval:
@@ -139,3 +142,25 @@ def test_planning_neither_imports_numpy_nor_reads_a_pickle(stack: Any) -> None:
     stack.apply()
     write(stack, random(101), np.arange(101))
     assert not imported() & {"numpy", "safetensors", "pickle", "aifw.search.index", "aifw.search._kernel"}
+
+
+def test_the_example_finds_what_a_question_is_about(tmp_path: Path) -> None:
+    for path in EXAMPLE.glob("*.*"):
+        if path.suffix in {".py", ".txt", ".yaml"}:
+            shutil.copy(path, tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLE.parents[1])}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "40 vectors of 512 dimensions" in run("vectors.py")
+    assert "✓ retrieval.passages" in run("-m", "aifw", "apply", "--yes")
+    assert run("ask.py", "why does bread rise").splitlines()[0].endswith("gluten holds the bubbles.")
+    with (tmp_path / "passages.txt").open("a", encoding="utf-8") as file:
+        file.write("41\tA sourdough loaf keeps for a week.\n")
+    run("vectors.py")
+    assert "made from the former index of 40 vectors: 1 added" in run("-m", "aifw", "apply", "--yes")
+    assert run("ask.py", "how long does a sourdough loaf keep").splitlines()[0].endswith("keeps for a week.")

@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 
 from aifw.errors import InputInvalid, JobStopped
 from aifw.job import Control, Input, Job, latest_checkpoint
-from aifw.search import Index, jobs, stored
+from aifw.search import Index, jobs, opening, stored
 from aifw.search.jobs import build_index, store_vectors
+from aifw.search.kinds import Index as IndexKind
 from aifw.search.kinds import IndexSettings, VectorsSettings
 from aifw.search.segment import bytes_of_a_row
 
@@ -428,3 +429,8 @@ def test_a_spec_may_ask_for_fewer_threads_but_not_for_more(folder: Folder, monke
     for wanted in (None, 1, 8):
         folder.index(vectors, settings={"threads": wanted}, threads=2)
     assert used == [2, 1, 2]
+
+
+def test_a_new_form_of_the_files_is_a_new_version_of_the_kind() -> None:
+    """Or what stands would be taken for what this version makes, and could not be opened."""
+    assert IndexKind.version == opening.VERSION
