@@ -293,7 +293,7 @@ def test_what_is_asked_for_again_is_made_again(folder: Folder) -> None:
     assert not any(path.stat().st_nlink > 1 for path in (job.out / "index").iterdir())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
 @given(data=st.data())
 def test_any_change_leads_to_what_would_be_made_anew(tmp_path: Path, data: st.DataObject) -> None:
     folder = Folder(Path(tempfile.mkdtemp(dir=tmp_path)))
@@ -330,6 +330,16 @@ def test_removed_and_changed_vectors_are_said(folder: Folder) -> None:
     folder.save(np.concatenate([vectors[3:], random(2, seed=1)]), np.concatenate([ids[3:], [500, 3]]))
     folder.index(folder.store(ids="ids.npy"), previous=former)
     assert folder.notes == ["made from the former index of 100 vectors: 2 added, 1 changed, 3 removed"]
+
+
+def test_positions_may_become_fewer_and_more_again(folder: Folder) -> None:
+    job = None
+    for rows, seed in ((100, 0), (90, 0), (95, 1)):
+        folder.save(np.concatenate([random(90), random(rows - 90, seed=seed)]))
+        vectors = folder.store()
+        assert stored.Reader(vectors.out / "vectors").manifest.ids == "positions"
+        job = folder.index(vectors, previous=job)
+        assert_alike(job, folder.index(vectors))
 
 
 def test_too_much_change_makes_the_index_anew(folder: Folder) -> None:
