@@ -22,6 +22,7 @@ SQUARED_DISTANCE = 2
 BLOCK_ROWS = 16
 
 _HEADER_BYTES = 128
+_FINE_HEADER_BYTES = 64
 _CHUNK_BYTES = 16 << 20
 _QUERIES_AT_ONCE = 64
 _INFLATE = 1 + 2.0**-30  # covers the rounding of a bound that is computed in double
@@ -48,8 +49,8 @@ def block_bytes(dimensions: int) -> int:
 
 
 def low_bytes(dimensions: int) -> int:
-    """Bytes of a row of the second plane."""
-    return code_dimensions(dimensions) // 2
+    """A row's share of the second plane and of what stands behind it."""
+    return code_dimensions(dimensions) * 3 // 4 + _FINE_HEADER_BYTES // BLOCK_ROWS
 
 
 def find_not_finite(rows: NDArray[np.float32]) -> int:
@@ -95,8 +96,9 @@ def _encode_blocks(segment: Arrays, dimensions: int, metric: int, first: int, la
     moved = np.where(length > 0, 2.0**-50, 0.0) if metric == COSINE else 0.0
     radius = _bfloat_up(np.maximum(_length(values) + moved, _FLOOR))
     segment.fine[rows] = _float_up(np.maximum(_length(values - step / 16 * (low - 7.5)) + moved, _FLOOR))
-    reach = _float_up(np.maximum(_length(coded), _FLOOR))
-    segment.reach[first:last] = reach.reshape(blocks, BLOCK_ROWS).max(axis=1)
+    segment.reach[first:last] = _reach(coded, blocks)
+    six = step / 4 * (4 * codes + low // 4 - 31.5)
+    radius_six = _bfloat_up(np.maximum(_length(values + coded - six) + moved, _FLOOR))
     bias = np.zeros(len(length), np.float32)
     if metric == SQUARED_DISTANCE:
         bias = _float_up(np.maximum(-0.5 * length * length * (1 - 2.0**-19), -float(np.finfo(np.float32).max)))
@@ -108,8 +110,26 @@ def _encode_blocks(segment: Arrays, dimensions: int, metric: int, first: int, la
     plane = _padded(codes, padded).reshape(blocks, BLOCK_ROWS, padded // 8, 2, 4).transpose(0, 2, 1, 3, 4)
     packed = plane[:, :, :, 0] | plane[:, :, :, 1] << 4
     segment.blocks[first:last, _HEADER_BYTES:] = packed.reshape(blocks, 8 * padded)
-    plane = _padded(low, padded).reshape(len(length), padded // 64, 2, 32)
-    segment.low[rows] = (plane[:, :, 0] | plane[:, :, 1] << 4).reshape(len(length), padded // 2)
+    low_codes = _padded(low, padded)
+    behind = segment.low[rows].reshape(blocks, -1)
+    plane = low_codes.reshape(blocks, BLOCK_ROWS, padded // 64, 2, 32)
+    end = BLOCK_ROWS * padded // 2
+    behind[:, :end] = (plane[:, :, :, 0] | plane[:, :, :, 1] << 4).reshape(blocks, end)
+    fine_header = behind[:, end : end + _FINE_HEADER_BYTES]
+    fine_header[:, :32] = radius_six.reshape(blocks, BLOCK_ROWS).view(np.uint8)
+    fine_header[:, 32:36] = _reach(six, blocks)[:, None].view(np.uint8)
+    fine_header[:, 36:] = 0
+    # Two bits of each of four components to a byte: rows 0 to 7 first, and components 0 to 3 of eight.
+    two = (low_codes >> 2).reshape(blocks, 2, 8, padded // 8, 2, 4).transpose(0, 3, 2, 5, 1, 4)
+    shifts = np.array([[0, 2], [4, 6]], np.uint8)
+    behind[:, end + _FINE_HEADER_BYTES :] = (two << shifts).sum(axis=(4, 5), dtype=np.uint8).reshape(blocks, 4 * padded)
+
+
+def _reach(coded: NDArray[np.float64], blocks: int) -> NDArray[np.float32]:
+    """At least the norm of any of a block's rows."""
+    lengths = _float_up(np.maximum(_length(coded), _FLOOR)).reshape(blocks, BLOCK_ROWS)
+    longest: NDArray[np.float32] = lengths.max(axis=1)
+    return longest
 
 
 def _codes(steps: NDArray[np.float64]) -> NDArray[np.float64]:

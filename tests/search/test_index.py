@@ -313,7 +313,7 @@ def test_memory_is_that_of_the_rows() -> None:
     found = index.memory()
     assert found["rows"] == 1600 * 384 * 4
     assert found["codes"] == 1600 * (192 + 8)
-    assert found["low_codes"] == 1600 * 192
+    assert found["low_codes"] == 1600 * (192 + 96 + 4)
     assert found["bounds"] == 1600 * 4 + 400
     assert found["norms"] == found["ids"] == 1600 * 8
     assert found["table"] >= 1600 * 16

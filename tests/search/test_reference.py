@@ -84,22 +84,33 @@ def test_masks_leave_rows_out(metric: str) -> None:
     assert empty[0].shape == empty[1].shape == (2, 0)
 
 
-def decoded(segment: Segment, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
-    """What codes stand for, and codes with the low plane, as `layout.h` describes them; for the first whole blocks."""
+def bfloat(bits: np.ndarray) -> np.ndarray:
+    return (bits.copy().view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+
+
+def decoded(segment: Segment, dimensions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What codes, six bits and all eight bits stand for, as `layout.h` describes them; for the first whole blocks."""
     blocks = segment.count // 16
     padded = reference.code_dimensions(dimensions)
-    coded, fine = np.zeros((16 * blocks, padded)), np.zeros((16 * blocks, padded))
+    found = np.zeros((3, 16 * blocks, padded))
     for row in range(16 * blocks):
-        block = segment.blocks[row // 16]
-        scale = float(np.uint32(block[:32].view(np.uint16)[row % 16] << np.uint32(16)).view(np.float32))
+        number, r = divmod(row, 16)
+        block = segment.blocks[number]
+        scale = bfloat(block[:32])[r]
+        planes = segment.low[16 * number : 16 * number + 16].ravel()
+        plane, bits = planes[r * padded // 2 :], planes[8 * padded + 64 :]
         for component in range(padded):
             g, j = divmod(component, 8)
-            byte = int(block[128 + 64 * g + 4 * (row % 16) + j % 4])
-            coded[row, component] = scale * ((byte >> 4 if j >= 4 else byte & 15) - 7.5)
+            byte = int(block[128 + 64 * g + 4 * r + j % 4])
+            code = byte >> 4 if j >= 4 else byte & 15
+            byte = int(bits[32 * g + 4 * (r % 8) + j % 4])
+            two = byte >> 2 * (2 * (r // 8) + j // 4) & 3
             m, i = divmod(component, 64)
-            byte = int(segment.low[row, 32 * m + i % 32])
-            fine[row, component] = coded[row, component] + scale / 16 * ((byte >> 4 if i >= 32 else byte & 15) - 7.5)
-    return coded[:, :dimensions], fine[:, :dimensions]
+            byte = int(plane[32 * m + i % 32])
+            low = byte >> 4 if i >= 32 else byte & 15
+            coded = scale * (code - 7.5)
+            found[:, row, component] = (coded, scale / 4 * (4 * code + two - 31.5), coded + scale / 16 * (low - 7.5))
+    return found[0, :, :dimensions], found[1, :, :dimensions], found[2, :, :dimensions]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -107,20 +118,40 @@ def decoded(segment: Segment, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
 def test_codes_are_as_near_as_their_bounds_say(metric: str, shape: str) -> None:
     rows = rows_of(shape, 40, 70, 9)
     segment = segment_of(rows, METRICS[metric])
-    coded, fine = decoded(segment, 70)
+    coded, six, fine = decoded(segment, 70)
     values = rows[:32].astype(np.float64)
     if metric == "cosine":
         lengths = segment.norms[:32, None]
         values = values / np.where(lengths > 0, lengths, 1)
     header = segment.blocks[:2, :128]
-    radius = (header[:, 32:64].copy().view(np.uint16).astype(np.uint32) << 16).view(np.float32).ravel()
-    assert (np.linalg.norm(values - coded, axis=1) <= radius).all()
+    behind = segment.low[:32].reshape(2, -1)[:, 8 * reference.code_dimensions(70) :]
+    assert (np.linalg.norm(values - coded, axis=1) <= bfloat(header[:, 32:64]).ravel()).all()
+    assert (np.linalg.norm(values - six, axis=1) <= bfloat(behind[:, :32]).ravel()).all()
     assert (np.linalg.norm(values - fine, axis=1) <= segment.fine[:32]).all()
-    assert (np.linalg.norm(coded, axis=1).reshape(2, 16).max(axis=1) <= segment.reach[:2]).all()
+    reach = [segment.reach[:2], behind[:, 32:36].copy().view(np.float32).ravel()]
+    for part, most in zip((coded, six), reach, strict=True):
+        assert (np.linalg.norm(part, axis=1).reshape(2, 16).max(axis=1) <= most).all()
     bias = header[:, 64:].copy().view(np.float32).ravel().astype(np.float64)
     square = segment.norms[:32] ** 2 / 2
     assert (bias >= -square).all() if metric == "squared_distance" else not bias.any()
     assert segment.largest >= segment.norms[:40].max()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_numpy_encodes_as_the_kernel_does(metric: str, shape: str) -> None:
+    kernel = loaded()
+    if kernel is None:
+        pytest.skip("there is no compiled kernel")
+    rows = rows_of(shape, 64, 70, 9)
+    ours, theirs = segment_of(rows, METRICS[metric]), segment_of(rows, METRICS[metric], work=kernel)
+    # Codes are the same; bounds are sums of squares in another order.
+    assert np.array_equal(ours.blocks[:, 128:], theirs.blocks[:, 128:])
+    assert np.array_equal(ours.blocks[:, :32], theirs.blocks[:, :32])
+    for one, other in zip(decoded(ours, 70), decoded(theirs, 70), strict=True):
+        assert np.array_equal(one, other)
+    assert np.allclose(ours.fine, theirs.fine, rtol=1e-6)
+    assert np.allclose(ours.reach, theirs.reach, rtol=1e-6)
 
 
 @pytest.mark.parametrize("metric", METRICS)

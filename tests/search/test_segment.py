@@ -32,7 +32,7 @@ def test_room_is_made_in_whole_blocks() -> None:
     assert segment.capacity == 32
     assert segment.rows.shape == (32, 80)
     assert segment.blocks.shape == (2, 128 + 8 * 128)
-    assert segment.low.shape == (32, 64)
+    assert segment.low.shape == (32, 64 + 32 + 4)
     assert segment.rows.ctypes.data % 64 == segment.blocks.ctypes.data % 64 == segment.low.ctypes.data % 64 == 0
     assert not segment.rows.any()
 
