@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cfenv>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -58,8 +59,25 @@ class Pin {
   bool pinned_ = false;
 };
 
+// Rounding to nearest, with denormal numbers, whatever the caller's thread is set to: libraries for training like to flush
+// denormals to zero, which would lose components and break the proof of the bounds.
+class PlainArithmetic {
+ public:
+  PlainArithmetic() {
+    std::fegetenv(&before_);
+    std::fesetenv(FE_DFL_ENV);
+  }
+  ~PlainArithmetic() { std::fesetenv(&before_); }
+  PlainArithmetic(const PlainArithmetic&) = delete;
+  PlainArithmetic& operator=(const PlainArithmetic&) = delete;
+
+ private:
+  std::fenv_t before_;
+};
+
 void take_part(Work& work, int index) {
   const Pin pin(*work.processors, index);
+  const PlainArithmetic arithmetic;
   for (int64_t i; (i = work.next.fetch_add(1)) < work.tasks;) {
     try {
       (*work.task)(i);
