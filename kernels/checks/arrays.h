@@ -51,34 +51,39 @@ struct Arrays {
   bool allowed(int64_t i) const { return mask[i / aifw::kBlockRows] >> i % aifw::kBlockRows & 1; }
 
   double encode(aifw::Metric metric, int64_t first, int64_t last, int threads) {
-    const aifw::SegmentArrays arrays = {dimensions,
-                                        aifw::row_floats(dimensions),
-                                        aifw::code_dimensions(dimensions),
-                                        aifw::block_bytes(dimensions),
-                                        rows.get(),
-                                        blocks.get(),
-                                        low.get(),
-                                        reach.get(),
-                                        fine.get(),
-                                        norms.get()};
+    aifw::SegmentArrays arrays = {};
+    arrays.dimensions = dimensions;
+    arrays.row_floats = aifw::row_floats(dimensions);
+    arrays.code_dimensions = aifw::code_dimensions(dimensions);
+    arrays.block_bytes = aifw::block_bytes(dimensions);
+    arrays.low_bytes = aifw::low_bytes(dimensions);
+    arrays.rows = rows.get();
+    arrays.blocks = blocks.get();
+    arrays.low = low.get();
+    arrays.reach = reach.get();
+    arrays.fine = fine.get();
+    arrays.norms = norms.get();
     return aifw::encode(arrays, metric, first, last, threads);
   }
 
   aifw::Segment view(int64_t count, double largest, bool masked) const {
-    return {dimensions,
-            aifw::row_floats(dimensions),
-            aifw::code_dimensions(dimensions),
-            aifw::block_bytes(dimensions),
-            count,
-            rows.get(),
-            blocks.get(),
-            low.get(),
-            reach.get(),
-            fine.get(),
-            norms.get(),
-            ids.get(),
-            masked ? mask.get() : nullptr,
-            largest};
+    aifw::Segment segment = {};
+    segment.dimensions = dimensions;
+    segment.row_floats = aifw::row_floats(dimensions);
+    segment.code_dimensions = aifw::code_dimensions(dimensions);
+    segment.block_bytes = aifw::block_bytes(dimensions);
+    segment.low_bytes = aifw::low_bytes(dimensions);
+    segment.rows = rows.get();
+    segment.blocks = blocks.get();
+    segment.low = low.get();
+    segment.reach = reach.get();
+    segment.fine = fine.get();
+    segment.norms = norms.get();
+    segment.ids = ids.get();
+    segment.mask = masked ? mask.get() : nullptr;
+    segment.count = count;
+    segment.largest = largest;
+    return segment;
   }
 
   int64_t dimensions, capacity;
