@@ -15,8 +15,12 @@ from problems import Problem, Segment, draw_ids
 Doubles = NDArray[np.float64]
 
 _HEADER = 128
-_EXACT = (7.5 + 7.5 / 16) * (1 + 1 / 128)  # with its negative, what both planes together leave nothing of
+_EXACT = (7.5 + 7.5 / 16) * (
+    1 + 1 / 128
+)  # with its negative, what both planes together leave nothing of; six bits: of 7.875 beside 8
 _SCALE, _RADIUS, _BIAS = slice(0, 32), slice(32, 64), slice(64, 128)
+_FINE_HEADER = 64
+_FINE_RADIUS, _FINE_REACH = slice(0, 32), slice(32, 36)
 
 
 def bfloats(header: NDArray[np.uint8]) -> Floats:
@@ -32,10 +36,19 @@ class Coded:
     """By the first plane alone."""
     rest: Doubles
     """What the second plane adds."""
+    six: Doubles
+    """By six bits."""
     radius: Doubles
     reach: Doubles
     fine: Doubles
+    radius_six: Doubles
+    reach_six: Doubles
     bias: Doubles
+
+
+def _behind(segment: Segment) -> NDArray[np.uint8]:
+    """The low planes of each block and what stands behind them: a view."""
+    return segment.low[: segment.count // 16 * 16].reshape(segment.count // 16, 16 * segment.low.shape[1])
 
 
 def read(segment: Segment) -> Coded:
@@ -46,14 +59,25 @@ def read(segment: Segment) -> Coded:
     scale = bfloats(header[:, _SCALE]).reshape(n, 1).astype(np.float64)
     packed = codes.reshape(blocks, padded // 8, 16, 4).transpose(0, 2, 1, 3)
     high = np.stack([packed & 15, packed >> 4], axis=3).reshape(n, padded)[:, :d]
-    packed = segment.low[:n].reshape(n, padded // 64, 32)
+    behind = _behind(segment)
+    packed = behind[:, : 8 * padded].reshape(n, padded // 64, 32)
     low = np.concatenate([packed & 15, packed >> 4], axis=2).reshape(n, padded)[:, :d]
+    packed = behind[:, 8 * padded + _FINE_HEADER :].reshape(blocks, padded // 8, 8, 4)
+    shifted = [packed >> 2 * t & 3 for t in range(4)]
+    bits = np.stack(
+        [np.concatenate([shifted[0], shifted[2]], axis=2), np.concatenate([shifted[1], shifted[3]], axis=2)], axis=3
+    )
+    bits = bits.transpose(0, 2, 1, 3, 4).reshape(n, padded)[:, :d]
+    fine_header = behind[:, 8 * padded : 8 * padded + _FINE_HEADER]
     return Coded(
         scale * (high - 7.5),
         scale / 16 * (low - 7.5),
+        scale / 4 * (4.0 * high + bits - 31.5),
         bfloats(header[:, _RADIUS]).reshape(n).astype(np.float64),
         np.repeat(segment.reach[:blocks], 16).astype(np.float64),
         segment.fine[:n].astype(np.float64),
+        bfloats(fine_header[:, _FINE_RADIUS]).reshape(n).astype(np.float64),
+        np.repeat(np.ascontiguousarray(fine_header[:, _FINE_REACH]).view(np.float32).ravel(), 16).astype(np.float64),
         np.ascontiguousarray(header[:, _BIAS]).view(np.float32).reshape(n).astype(np.float64),
     )
 
@@ -114,7 +138,7 @@ def draw_aligned(
     if metric == COSINE:
         values = _unit(values)
     chosen = rng.permutation(n)[:32]
-    left = values - coded.coarse - coded.rest * rng.integers(2)
+    left = values - (coded.coarse, coded.six, coded.coarse + coded.rest)[rng.integers(3)]
     targets, queries = values[chosen], left[chosen]
     largest = np.abs(queries).max(axis=1, keepdims=True)
     queries = queries / np.where(largest > 0, largest, 1)
@@ -126,12 +150,17 @@ def draw_aligned(
 
 
 def _aligned_to_queries(rng: np.random.Generator, metric: str, rows: Floats) -> Problem:
-    """Rows parallel to what 8-bit codes of the queries leave out, which is as much as it can be and adds up."""
+    """Rows parallel to what the codes of the queries leave out, which is as much as it can be and adds up."""
     d = rows.shape[1]
-    sizes = rng.integers(0, rng.choice([2, 127]), (16, d)) + 0.4999
-    sizes[np.arange(16), rng.integers(0, d, 16)] = 127
+    levels = rng.choice([63, 127])  # of queries asked together, and alone
+    sizes = rng.integers(0, rng.choice([2, levels]), (16, d)) + 0.4999
+    sizes[np.arange(16), rng.integers(0, d, 16)] = levels
     side = signs(rng, 16, d)
-    targets = side * _EXACT * 2.0 ** rng.integers(-9, 9)
+    targets = side * _EXACT
+    if levels == 63:
+        targets = side * 7.875
+        targets[:, 0] = 8 * side[:, 0]
+    targets *= 2.0 ** rng.integers(-9, 9)
     asked = single(sizes * side * (2.0 ** rng.integers(-9, 9)))
     return _with_rivals(rng, "aligned_to_queries", metric, np.concatenate([rows, single(targets)]), asked, targets)
 
@@ -140,13 +169,27 @@ def _with_rivals(
     rng: np.random.Generator, name: str, metric: str, rows: Floats, asked: Floats, targets: Doubles
 ) -> Problem:
     rivals = single(_rivals(rng, metric, targets, asked.astype(np.float64)))
-    parts = [rivals, rows] if rng.random() < 0.5 else [rows, rivals]
-    together = np.concatenate(parts)
+    if rng.random() < 0.5:
+        # So many that the rest meets a threshold already when its codes are looked at.
+        together = np.concatenate([np.resize(rivals, (1040, rivals.shape[1])), rows])
+    else:
+        together = np.concatenate([rivals, rows] if rng.random() < 0.5 else [rows, rivals])
+        if rng.random() < 0.3:
+            together = together[rng.permutation(len(together))]
     count = len(together)
-    if rng.random() < 0.3:
-        together = together[rng.permutation(count)]
     ends = (count,) if rng.random() < 0.5 else (count // 2, count)
-    return Problem(name, metric, together, draw_ids(rng, count), asked, int(rng.integers(1, 3)), ends, None, 1)
+    return Problem(
+        name,
+        metric,
+        together,
+        draw_ids(rng, count),
+        asked,
+        int(rng.integers(1, 3)),
+        ends,
+        None,
+        1,
+        bool(rng.integers(2)),
+    )
 
 
 def aligned_problems(kernel: Any, rng: np.random.Generator) -> list[Problem]:
@@ -154,23 +197,36 @@ def aligned_problems(kernel: Any, rng: np.random.Generator) -> list[Problem]:
     return [draw_aligned(kernel, rng, family, metric) for family in ALIGNED for metric in METRICS]
 
 
-def _scaled(columns: slice, factor: float) -> Callable[[Segment], None]:
+def _header(segment: Segment) -> NDArray[np.uint8]:
+    return segment.blocks[: segment.count // 16, :_HEADER]
+
+
+def _fine_header(segment: Segment) -> NDArray[np.uint8]:
+    end = segment.low.shape[1] * 16 - 4 * (-(-segment.dimensions // 64) * 64)
+    return _behind(segment)[:, end - _FINE_HEADER : end]
+
+
+def _scaled(where: Callable[[Segment], NDArray[np.uint8]], columns: slice, factor: float) -> Callable[[Segment], None]:
     def change(segment: Segment) -> None:
-        header = segment.blocks[: segment.count // 16, columns]
-        bits = (bfloats(header) * np.float32(factor)).view(np.uint32) >> np.uint32(16)
-        segment.blocks[: segment.count // 16, columns] = bits.astype(np.uint16).view(np.uint8)
+        header = where(segment)
+        bits = (bfloats(header[:, columns]) * np.float32(factor)).view(np.uint32) >> np.uint32(16)
+        header[:, columns] = bits.astype(np.uint16).view(np.uint8)
 
     return change
 
 
 def _bias(segment: Segment) -> None:
-    header = np.ascontiguousarray(segment.blocks[: segment.count // 16, _BIAS]).view(np.float32)
-    lowered = np.maximum(header.astype(np.float64) * 1.01, -3e38).astype(np.float32)
-    segment.blocks[: segment.count // 16, _BIAS] = lowered.view(np.uint8)
+    header = _header(segment)
+    bias = np.ascontiguousarray(header[:, _BIAS]).view(np.float32).astype(np.float64)
+    header[:, _BIAS] = np.maximum(bias * 1.01, -3e38).astype(np.float32).view(np.uint8)
 
 
 def _reach(segment: Segment) -> None:
     segment.reach[: segment.count // 16] = 0
+
+
+def _fine_reach(segment: Segment) -> None:
+    _fine_header(segment)[:, _FINE_REACH] = 0
 
 
 def _fine(segment: Segment) -> None:
@@ -182,7 +238,11 @@ def _codes(segment: Segment) -> None:
 
 
 def _low(segment: Segment) -> None:
-    segment.low[: segment.count] ^= 0x88
+    _behind(segment)[:, : 8 * (-(-segment.dimensions // 64) * 64)] ^= 0x88
+
+
+def _bits(segment: Segment) -> None:
+    _behind(segment)[:, -4 * (-(-segment.dimensions // 64) * 64) :] ^= 0xAA
 
 
 def _norms(segment: Segment) -> None:
@@ -190,12 +250,15 @@ def _norms(segment: Segment) -> None:
 
 
 FALSIFICATIONS: dict[str, Callable[[Segment], None]] = {
-    "radius a twentieth smaller": _scaled(_RADIUS, 0.95),
-    "scale a fiftieth smaller": _scaled(_SCALE, 0.98),
+    "radius a twentieth smaller": _scaled(_header, _RADIUS, 0.95),
+    "radius of six bits a twentieth smaller": _scaled(_fine_header, _FINE_RADIUS, 0.95),
+    "scale a fiftieth smaller": _scaled(_header, _SCALE, 0.98),
     "bias a hundredth lower": _bias,
     "no reach": _reach,
+    "no reach of six bits": _fine_reach,
     "fine 3 % smaller": _fine,
     "last bit of each code turned": _codes,
     "first bit of each low code turned": _low,
+    "first of the bits behind the low codes turned": _bits,
     "norms one unit in the last place larger": _norms,
 }

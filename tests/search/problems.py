@@ -25,7 +25,9 @@ _LIKELIHOOD = np.array([2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 6, 5, 5, 3, 3, 1, 0.5, 0.5
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows and what is asked of them. `ends` are where segments end, `allowed` which rows may be found (None: all)."""
+    """Rows and what is asked of them. `ends` are where segments end, `allowed` which rows may be found (None: all),
+    `alone` whether the queries are asked one by one.
+    """
 
     family: str
     metric: str
@@ -36,6 +38,11 @@ class Problem:
     ends: tuple[int, ...]
     allowed: NDArray[np.bool_] | None
     threads: int
+    alone: bool = False
+
+    def batches(self) -> list[Floats]:
+        """The queries as they are asked."""
+        return [query[None] for query in self.queries] if self.alone else [self.queries]
 
     @cached_property
     def answer(self) -> Answer:
@@ -82,7 +89,7 @@ def draw(
 ) -> list[Problem]:
     """One set of rows and queries, searched by each metric."""
     d = dimensions or int(rng.choice(DIMENSIONS, p=_LIKELIHOOD / _LIKELIHOOD.sum()))
-    most = max(1, min(most, components // d))
+    most = max(1, min(4000, components // d))
     n = int(rng.integers(1, most + 1)) if rng.random() < 0.7 else int(rng.integers(1, min(most, 48) + 1))
     nq = int(rng.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 64], p=[0.04] * 9 + [0.64]))
     rows, queries = FAMILIES[family](rng, d, n, nq if d < 1000 else min(nq, 9))
@@ -98,8 +105,8 @@ def draw(
         k = int(rng.choice([n, n + 1, n + 1000]))
         queries = queries[:4]
     ends = (*sorted(rng.integers(0, n + 1, rng.choice([0, 0, 1, 3])).tolist()), n)
-    threads = int(rng.choice([1, 1, 2, 3]))
-    return [Problem(family, metric, rows, ids, queries, k, ends, allowed, threads) for metric in METRICS]
+    threads, alone = int(rng.choice([1, 1, 2, 3])), bool(rng.random() < 0.3)
+    return [Problem(family, metric, rows, ids, queries, k, ends, allowed, threads, alone) for metric in METRICS]
 
 
 def _aligned(rows: int, columns: int) -> NDArray[np.uint8]:
@@ -168,18 +175,20 @@ def segments_of(kernel: Any, problem: Problem, rng: np.random.Generator) -> list
     return segments
 
 
-def search_segments(kernel: Any, problem: Problem, segments: list[Segment]) -> tuple[Answer, dict[str, int]]:
-    """What the kernel answers, and what it counted."""
+def search_segments(kernel: Any, problem: Problem, segments: list[Segment]) -> Answer:
+    """What the kernel answers."""
     parts, first = [], 0
     for segment in segments:
         last = first + segment.count
         mask = None if problem.allowed is None else words(kernel, problem.allowed[first:last])
         parts.append((segment, segment.count, mask, segment.largest))
         first = last
-    ids, scores, counted = kernel.search(
-        parts, problem.queries, problem.rows.shape[1], number(kernel, problem.metric), problem.k, problem.threads, None
-    )
-    return (np.asarray(ids), np.asarray(scores)), counted
+    metric, dimensions = number(kernel, problem.metric), problem.rows.shape[1]
+    answers = [
+        kernel.search(parts, queries, dimensions, metric, problem.k, problem.threads, None)
+        for queries in problem.batches()
+    ]
+    return np.concatenate([ids for ids, _, _ in answers]), np.concatenate([scores for _, scores, _ in answers])
 
 
 Change = Callable[[Segment], None]
@@ -191,7 +200,7 @@ def answer_by_kernel(kernel: Any, problem: Problem, rng: np.random.Generator, ch
     if change:
         for segment in segments:
             change(segment)
-    return search_segments(kernel, problem, segments)[0]
+    return search_segments(kernel, problem, segments)
 
 
 def available() -> tuple[str, ...]:
@@ -253,4 +262,8 @@ def answer_by_index(problem: Problem, rng: np.random.Generator) -> Answer:
             deny = np.concatenate([denied[::2], denied[:3]])
     if problem.allowed is not None and not problem.allowed.any() and not len(index):
         return problem.answer
-    return index.search(problem.queries, problem.k, threads=problem.threads, allow=allow, deny=deny)
+    answers = [
+        index.search(queries, problem.k, threads=problem.threads, allow=allow, deny=deny)
+        for queries in problem.batches()
+    ]
+    return np.concatenate([ids for ids, _ in answers]), np.concatenate([scores for _, scores in answers])

@@ -174,7 +174,7 @@ def test_any_number_of_queries_and_threads(batch: int) -> None:
     for name in available():
         for threads in (1, 2, 3):
             with computing(name) as work:
-                answer = answer_by_kernel(work, replace(problem, threads=threads), rng)
+                answer = answer_by_kernel(work, replace(problem, threads=threads, alone=threads == 3), rng)
             assert not len(wrong(answer, problem.answer)), f"{name}, {threads} threads"
 
 
@@ -243,12 +243,14 @@ def _check_bounds(metric: str, rows: Floats, segment: Segment) -> None:
         assert segment.norms[i] == norm
         assert norm <= segment.largest
         unit = Fraction(norm) if metric == COSINE and norm else Fraction(1)
-        coarse, rest = ([Fraction(value) for value in values[i]] for values in (coded.coarse, coded.rest))
+        coarse, rest, six = ([Fraction(each) for each in values[i]] for values in (coded.coarse, coded.rest, coded.six))
         x = [Fraction(float(value)) / unit for value in rows[i]]
         left = [a - b for a, b in zip(x, coarse, strict=True)]
         assert _square(left) <= _bound(coded.radius[i])
         assert _square([a - b for a, b in zip(left, rest, strict=True)]) <= _bound(coded.fine[i])
         assert _square(coarse) <= _bound(coded.reach[i])
+        assert _square([a - b for a, b in zip(x, six, strict=True)]) <= _bound(coded.radius_six[i])
+        assert _square(six) <= _bound(coded.reach_six[i])
         if metric == SQUARED_DISTANCE:
             assert coded.bias[i] <= 0
             assert Fraction(coded.bias[i]) >= -_square(x) / 2
@@ -290,6 +292,7 @@ def _searches(choose: st.DrawFn) -> Problem:
         (*sorted(choose(st.lists(st.integers(0, n), max_size=2))), n),
         choose(st.none() | arrays.arrays(np.bool_, n)),
         choose(st.integers(1, 3)),
+        choose(st.booleans()),
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from adversaries import FAMILIES
 from coded import FALSIFICATIONS, aligned_problems
+from oracle import METRICS
 from problems import Problem, answer_by_index, answer_by_kernel, available, computing, draw, wrong
 
 from aifw.search import reference
@@ -103,8 +104,10 @@ def test_the_most_dimensions(dimensions: int) -> None:
 def test_more_ties_than_a_search_keeps_at_a_time(family: str) -> None:
     rng = np.random.default_rng(5)
     count = Count()
-    for d, components in ((3, 60_000), (16, 400_000)):
-        for problem in draw(rng, family, dimensions=d, components=components, most=25_000):
+    for d, n, k, threads in ((3, 25_000, 1, 2), (16, 20_000, 10, 1), (8, 20_000, 2_000, 3)):
+        rows, queries = FAMILIES[family](rng, d, n, 2)
+        for metric in METRICS:
+            problem = Problem(family, metric, rows, rng.permutation(n), queries, k, (n // 3, n), None, threads)
             count.compare(family, problem, rng)
     assert count.wrong.total() == 0, count.examples
 
