@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aifw.errors import InputInvalid
+from aifw.errors import ArtifactCorrupt, InputInvalid
 from aifw.hardware.cgroup import cpu_quota
 from aifw.hardware.cgroup import groups as cgroups
 from aifw.hardware.cores import Cores, default_threads, find_cores
@@ -231,6 +231,7 @@ class Index:
 
         Raises:
             InputInvalid: The index is empty, or an argument is not possible.
+            ArtifactCorrupt: Stored vectors were altered so that they are not finite.
         """
         ids, scores, _ = self.search_counted(queries, k, threads, allow, deny, pin)
         return ids, scores
@@ -255,6 +256,12 @@ class Index:
         ids, scores, counters = backend().search(
             entries, given, self._dimensions, METRICS[self._metric], min(wanted, live), workers, cpus
         )
+        if not np.isfinite(scores).all():
+            # No sum of finite float32 is anything else.
+            raise ArtifactCorrupt(
+                f"{self._home}: stored vectors are not what they were",
+                hint="Index.open(path, verify=True) says which file was altered",
+            )
         return (ids[0], scores[0], counters) if alone else (ids, scores, counters)
 
     def selection(self, ids: Any) -> Selection:

@@ -229,13 +229,13 @@ def _search(
         enough = best.min(axis=1) if best.shape[1] == width else np.full(len(queries), -np.inf)
         query, row = np.nonzero(upper >= enough[:, None])
         kept.append((query, np.full(len(query), number), row, upper[query, row]))
-    if np.isnan(best).any():
-        # Rows or norms that are not finite, which only an altered file holds.
-        scores[:] = np.nan
-        return
     query, part, row, upper = (np.concatenate(each) for each in zip(*kept, strict=True))
     chosen = upper >= best.min(axis=1)[query]
     query, part, row = query[chosen], part[chosen], row[chosen]
+    if (np.bincount(query, minlength=len(queries)) < width).any():
+        # Rows or norms that are not finite, which only an altered file holds.
+        scores[:] = np.nan
+        return
     counters["scored"] += len(query)
     counters["exact"] += len(query)
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from aifw.errors import AifwError, ArtifactCorrupt, InputInvalid, NoSpace, StateError, StateTooNew
 from aifw.search import Index, storage
 from aifw.search.opening import manifest_digest
-from aifw.search.segment import HEADER_BYTES
+from aifw.search.segment import HEADER_BYTES, layout
 
 ROWS = np.random.default_rng(0).standard_normal((100, 9)).astype(np.float32)
 
@@ -251,6 +251,15 @@ def test_a_manifest_that_lies_is_refused(folder: Path, what: str) -> None:
     with pytest.raises(ArtifactCorrupt, match=str(folder)) as refused:
         Index.open(folder)
     assert refused.value.hint
+
+
+def test_vectors_that_became_infinite_are_noticed_by_a_search(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIFW_NO_KERNEL", "1")
+    sections = {each.name: each for each in layout(9, 112)[0]}
+    path = folder / max(names(folder, ".segment"), key=lambda name: (folder / name).stat().st_size)
+    overwrite(path, sections["rows"].offset, b"\xff" * sections["rows"].size)
+    with pytest.raises(ArtifactCorrupt, match=str(folder)):
+        Index.open(folder).search(ROWS[:3], 5)
 
 
 def test_a_manifest_that_was_edited_is_refused(folder: Path) -> None:
