@@ -13,6 +13,7 @@ cdef extern from "layout.h" namespace "aifw" nogil:
         kCosine "aifw::kCosine"
         kSquaredDistance "aifw::kSquaredDistance"
     const int64_t kBlockRows
+    const int64_t kMaximumDimensions
     cppclass Segment:
         int64_t dimensions
         int64_t row_floats
@@ -86,6 +87,7 @@ INNER_PRODUCT = <int>kInnerProduct
 COSINE = <int>kCosine
 SQUARED_DISTANCE = <int>kSquaredDistance
 BLOCK_ROWS = kBlockRows
+MAXIMUM_DIMENSIONS = kMaximumDimensions
 
 
 def built():
@@ -152,10 +154,14 @@ cdef int64_t check(name, array, int64_t first, int64_t second=-1) except -1:
     return 0
 
 
-cdef int check_metric(int metric) except -1:
+cdef int check_task(int64_t dimensions, int metric, int threads) except -1:
     if metric not in (INNER_PRODUCT, COSINE, SQUARED_DISTANCE):
         raise ValueError(f"there is no metric {metric}")
-    return metric
+    if not 1 <= dimensions <= MAXIMUM_DIMENSIONS:
+        raise ValueError(f"vectors have 1 to {MAXIMUM_DIMENSIONS} dimensions, not {dimensions}")
+    if threads < 1:
+        raise ValueError("at least one thread is needed")
+    return 0
 
 
 def encode(segment not None, int64_t dimensions, int metric, int64_t first, int64_t last, int threads):
@@ -168,9 +174,9 @@ def encode(segment not None, int64_t dimensions, int metric, int64_t first, int6
     cdef SegmentArrays arrays
     cdef double largest
     cdef int64_t whole = last // kBlockRows
-    check_metric(metric)
-    if dimensions < 1 or first < 0 or last < first:
-        raise ValueError("dimensions must be positive, and rows in order")
+    check_task(dimensions, metric, threads)
+    if first < 0 or last < first:
+        raise ValueError(f"there are no rows {first} to {last}")
     check("rows", segment.rows, last, c_row_floats(dimensions))
     check("blocks", segment.blocks, whole, c_block_bytes(dimensions))
     check("low", segment.low, whole * kBlockRows, c_low_bytes(dimensions))
@@ -211,9 +217,9 @@ def search(segments not None, const float[:, ::1] queries not None, int64_t dime
     cdef int64_t count, whole, width
     cdef int64_t[:, ::1] found_ids
     cdef double[:, ::1] scores
-    check_metric(metric)
-    if dimensions < 1 or k < 1 or threads < 1:
-        raise ValueError("dimensions, k and threads must be positive")
+    check_task(dimensions, metric, threads)
+    if k < 1:
+        raise ValueError("k must be positive")
     if queries.shape[1] != dimensions:
         raise ValueError(f"queries have {queries.shape[1]} dimensions, and must have {dimensions}")
     kept = []  # the arrays must outlive the search, also where nobody else holds them
@@ -258,8 +264,9 @@ def search(segments not None, const float[:, ::1] queries not None, int64_t dime
         for processor in cpus:
             processors.push_back(processor)
     width = min(k, c_eligible(views))
-    result_ids = np.empty((queries.shape[0], width), dtype=np.int64)
-    result_scores = np.empty((queries.shape[0], width), dtype=np.float64)
+    result_ids = np.zeros((queries.shape[0], width), dtype=np.int64)
+    # What a damaged file leaves without a score shows as such.
+    result_scores = np.full((queries.shape[0], width), np.nan)
     if width and queries.shape[0]:
         found_ids = result_ids
         scores = result_scores

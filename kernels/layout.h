@@ -10,6 +10,7 @@
 
 namespace aifw {
 
+constexpr int64_t kMaximumDimensions = 65536;  // PROOF.md counts roundings and sizes up to here
 constexpr int64_t kBlockRows = 16;   // rows of a block
 constexpr int64_t kCodeAlign = 64;   // codes are stored for dimensions rounded up to this; the added components are zero
 constexpr int64_t kRowAlign = 16;    // floats are stored for dimensions rounded up to this; the added ones are zero

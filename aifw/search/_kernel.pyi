@@ -11,6 +11,7 @@ COSINE: int
 SQUARED_DISTANCE: int
 
 BLOCK_ROWS: int
+MAXIMUM_DIMENSIONS: int
 
 class SegmentLike(Protocol):
     """Arrays of rows that lie together; shapes in terms of a capacity `c`, a multiple of `BLOCK_ROWS`."""
