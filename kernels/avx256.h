@@ -134,8 +134,6 @@ void unpack(const Segment& segment, int64_t first, int64_t blocks, uint8_t* code
     const uint8_t* pairs = reinterpret_cast<const uint8_t*>(header_of(segment, first + b) + 1);
     const uint8_t* bits = behind_low_planes(segment, first + b) + sizeof(FineHeader);
     for (int64_t g = 0; g < segment.code_dimensions / 8; ++g, pairs += 64, bits += 32, out += 4) {
-      prefetch(pairs + segment.block_bytes);
-      if (g % 2 == 0) prefetch(bits + aifw::kBlockRows * segment.low_bytes);
       const __m256i both = load(bits);
       for (int h = 0; h < 2; ++h) {
         const __m256i pair = load(pairs + 32 * h);
@@ -162,7 +160,16 @@ void filter_six(const Segment& segment, int64_t first, int64_t blocks, const uin
     const int8_t* end = query + queries * segment.code_dimensions;
     __m256i totals[queries][2];
     for (int u = 0; u < queries; ++u) totals[u][0] = totals[u][1] = _mm256_setzero_si256();
+    const uint8_t* codes_ahead = segment.blocks + (first + b + blocks) * segment.block_bytes;
+    const uint8_t* bits_ahead = behind_low_planes(segment, first + b + blocks);
     while (query < end) {
+      if (tile.ahead) {
+        prefetch(codes_ahead);
+        prefetch(codes_ahead + 64);
+        prefetch(bits_ahead);
+        codes_ahead += 8 * 4 * kStepsOfSix;
+        bits_ahead += 4 * 4 * kStepsOfSix;
+      }
       __m256i sums[queries][2];
 #pragma GCC unroll 4
       for (int step = 0; step < kStepsOfSix; ++step) {

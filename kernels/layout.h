@@ -64,6 +64,7 @@ struct Segment {
 struct Tile {
   int32_t queries;                // 1 ... kTileQueries
   int32_t biased;                 // whether BlockHeader::bias counts
+  int32_t ahead;                  // a hint: the blocks behind these come next, and may be fetched meanwhile
   const int8_t* codes;            // for every four dimensions p and query u, 4 bytes at 4 (p * queries + u): codes -127 ... 127 (-63 ... 63)
   int32_t offset[kTileQueries];   // 15 (63) times the sum of the query's codes
   float scale[kTileQueries];      // half (an eighth) of the query's scale

@@ -15,9 +15,10 @@
 namespace aifw {
 namespace {
 
-// Unpacked codes and low planes of so many blocks fit a second-level cache at common dimensions.
-constexpr int64_t kChunkBlocks = 32;
+constexpr int64_t kChunkBlocks = 64;
 constexpr int64_t kChunkRows = kChunkBlocks * kBlockRows;
+// Unpacked codes and low planes of so many blocks fit a second-level cache at common dimensions.
+constexpr int64_t kUnpackedBlocks = 16;
 constexpr int64_t kPartsPerThread = 4;
 // One query reads more than it computes: with four bits it reads least. More queries share what is read.
 constexpr int64_t kQueriesForSix = 2;
@@ -103,8 +104,9 @@ class Scan {
 
   void run(const Part& part) {
     const Segment& segment = plan_.segments[part.segment];
-    for (int64_t block = part.first; block < part.last; block += kChunkBlocks)
-      chunk(part.segment, block, std::min(kChunkBlocks, part.last - block));
+    const int64_t step = plan_.six ? kUnpackedBlocks : kChunkBlocks;
+    for (int64_t block = part.first; block < part.last; block += step)
+      chunk(part.segment, block, std::min(step, part.last - block));
     if (!part.with_rest) return;
     for (int64_t row = segment.count / kBlockRows * kBlockRows; row < segment.count; ++row)
       for (size_t q = first_; q < last_; ++q)
@@ -127,6 +129,7 @@ class Scan {
       const PackedTile& packed = plan_.tiles[q / kTileQueries];
       Tile tile = packed.tile;
       tile.codes = packed.codes.data();
+      tile.ahead = q == first_;
       bool any = false;
       for (int32_t u = 0; u < tile.queries; ++u) {
         const Query& query = plan_.queries[q + u];
