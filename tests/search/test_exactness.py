@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
+import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -219,6 +222,34 @@ def test_ids_at_both_ends_of_their_range() -> None:
             ids, scores = index.search(np.ones((1, 1), np.float32), 5)
         assert ids.tolist() == [[least, most, most - 1]]
         assert scores.tolist() == [[0, 0, 1]]
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """As torch.set_flush_denormal does it, and libraries that were built with -ffast-math."""
+    library = ctypes.CDLL(None)
+    environment = (ctypes.c_uint32 * 8)()  # fenv_t of x86-64; the last word is MXCSR
+    library.fegetenv(environment)
+    environment[7] |= 0x8040
+    library.fesetenv(environment)
+    try:
+        yield
+    finally:
+        environment[7] &= ~0x8040
+        library.fesetenv(environment)
+
+
+@pytest.mark.skipif(sysconfig.get_platform() != "linux-x86_64", reason="the floating-point environment of x86-64")
+def test_a_caller_that_flushes_denormals_gets_the_same_answers() -> None:
+    rng = np.random.default_rng(4)
+    for family in ("denormal", "row_scales", "limits"):
+        for problem in draw(rng, family, components=3000):
+            expected = problem.answer
+            for name in available():
+                if name != "numpy":
+                    with computing(name) as work, _denormals_flushed():
+                        answer = answer_by_kernel(work, problem, rng)
+                    assert not len(wrong(answer, expected)), f"{name}: {problem}"
 
 
 # The coded form, against its description in layout.h
