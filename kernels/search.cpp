@@ -92,6 +92,25 @@ struct Part {
   bool with_rest;
 };
 
+// What a row of a segment must reach to be worth a closer look for one query.
+struct Bar {
+  bool filtered = false;  // else each row is scored from its floats, and no threshold is ever reached
+  double least = -kInfinity;
+  float threshold = -std::numeric_limits<float>::infinity();
+
+  void raise(const Plan& plan, size_t index) {
+    const double now = plan.least[index].load(std::memory_order_relaxed);
+    if (!filtered) threshold = std::numeric_limits<float>::infinity();
+    if (!filtered || now == least) return;
+    least = now;
+    const Query& query = plan.queries[index];
+    // |x - q|^2 = |q|^2 - 2 (x q - |x|^2 / 2)
+    const double square = query.norm * query.norm;
+    threshold = round_down(plan.metric == kSquaredDistance ? (square + least) / 2 - 0x1p-48 * (square - least)
+                                                           : least / query.unit);
+  }
+};
+
 // One task: some queries against some parts.
 class Scan {
  public:
@@ -104,6 +123,8 @@ class Scan {
 
   void run(const Part& part) {
     const Segment& segment = plan_.segments[part.segment];
+    bars_.assign(last_ - first_, Bar{});
+    for (size_t q = first_; q < last_; ++q) bars_[q - first_].filtered = plan_.filters(segment, plan_.queries[q]);
     const int64_t step = plan_.six ? kUnpackedBlocks : kChunkBlocks;
     for (int64_t block = part.first; block < part.last; block += step)
       chunk(part.segment, block, std::min(step, part.last - block));
@@ -132,11 +153,10 @@ class Scan {
       tile.ahead = q == first_;
       bool any = false;
       for (int32_t u = 0; u < tile.queries; ++u) {
-        const Query& query = plan_.queries[q + u];
-        const bool filtered = plan_.filters(segment, query);
-        any = any || filtered;
-        // A threshold nothing reaches: such a query is answered from the floats.
-        tile.threshold[u] = filtered ? threshold(query) : std::numeric_limits<float>::infinity();
+        Bar& bar = bars_[q + u - first_];
+        any = any || bar.filtered;
+        bar.raise(plan_, q + u);
+        tile.threshold[u] = bar.threshold;
       }
       int32_t counts[kTileQueries] = {};
       Hit* const hits[kTileQueries] = {hits_[0].data(), hits_[1].data(), hits_[2].data(), hits_[3].data()};
@@ -147,7 +167,7 @@ class Scan {
       for (int32_t u = 0; u < tile.queries; ++u) {
         Candidates& candidates = candidates_[q + u - first_];
         candidates.statistics.rows += blocks * kBlockRows;
-        if (plan_.filters(segment, plan_.queries[q + u])) {
+        if (bars_[q + u - first_].filtered) {
           refine(index, block * kBlockRows, plan_.queries[q + u], hits[u], counts[u], candidates);
         } else {
           for (int64_t row = block * kBlockRows; row < (block + blocks) * kBlockRows; ++row)
@@ -162,15 +182,6 @@ class Scan {
     void* at = codes_.data();
     size_t space = codes_.size();
     return static_cast<uint8_t*>(std::align(kCacheLine, 1, at, space));
-  }
-
-  float threshold(const Query& query) const {
-    const double least = plan_.least[&query - plan_.queries.data()].load(std::memory_order_relaxed);
-    if (least == -kInfinity) return -std::numeric_limits<float>::infinity();
-    if (plan_.metric != kSquaredDistance) return round_down(least / query.unit);
-    // |x - q|^2 = |q|^2 - 2 (x q - |x|^2 / 2)
-    const double square = query.norm * query.norm;
-    return round_down((square + least) / 2 - 0x1p-48 * (square - least));
   }
 
   void refine(int32_t index, int64_t row0, const Query& query, const Hit* hits, int32_t count, Candidates& candidates) {
@@ -225,6 +236,7 @@ class Scan {
   const Plan& plan_;
   size_t first_, last_;
   std::vector<Candidates>& candidates_;
+  std::vector<Bar> bars_;
   std::vector<Hit> hits_[kTileQueries];
   std::vector<uint8_t> codes_;
   std::vector<int32_t> sums_;
