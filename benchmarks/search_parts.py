@@ -132,7 +132,7 @@ def index(request: dict[str, Any]) -> dict[str, Any]:
         path = folder / "index"
         result["save"] = search_measure.timed(lambda: built.save(path))[1]
         result["file_bytes"] = sum(each.stat().st_size for each in [path, *path.rglob("*")] if each.is_file())
-        _dropped(path)
+        dropped(path)
         result["open_cold"] = _opened(path, query, k, threads)
         result["open_warm"] = _opened(path, query, k, threads)
     finally:
@@ -211,7 +211,7 @@ def _loaded(request: dict[str, Any]) -> search_data.Data:
     )
 
 
-def _dropped(folder: Path) -> None:
+def dropped(folder: Path) -> None:
     """Have the system forget what it keeps of the files in memory, as far as it wants to."""
     for path in [folder, *folder.rglob("*")]:
         if path.is_file():
