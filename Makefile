@@ -81,6 +81,9 @@ check-kernel-machine:  ## Say what this machine lacks for kernel-slow
 	command -v objdump >/dev/null || missing="$$missing binutils"; \
 	command -v cmake >/dev/null || missing="$$missing cmake"; \
 	test -z "$$missing" || { echo "missing for these tests (Debian, Ubuntu): apt install$$missing"; exit 1; }
+	@$(BIN)/python -c 'import simde_py' 2>/dev/null \
+	    || grep -Eqs 'SIMDE_VERSION_MINOR ([89]|[1-9][0-9])' /usr/include/simde/simde-common.h /usr/local/include/simde/simde-common.h \
+	    || { echo "missing for these tests: SIMDe 0.8 or newer; make setup brings it, or $(BIN)/pip install simde-py"; exit 1; }
 
 lint: $(READY)  ## Style, types, import contracts, freshness of the published schemas
 	$(BIN)/ruff check
