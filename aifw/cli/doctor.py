@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -16,7 +16,20 @@ from aifw.cli.options import optional_spec_options
 from aifw.errors import AifwError, ExitStatus
 from aifw.units import format_bytes
 
+if TYPE_CHECKING:
+    from aifw.hardware.cores import Cores
+
 State = Literal["ok", "note", "absent", "missing"]
+
+_ASK_KERNEL = """
+import dataclasses, json
+from aifw.errors import UsageError
+from aifw.search import kernel_info
+try:
+    print(json.dumps(dataclasses.asdict(kernel_info())))
+except UsageError as error:
+    print(json.dumps({"refusal": error.message, "hint": error.hint}))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,7 @@ def command(files: tuple[Path, ...], sets: tuple[str, ...], as_json: bool) -> in
     Exit status 0 if SPEC can run, 1 if something it needs is missing.
     """
     installation = Installation()
-    findings = [*_system(installation), *_hardware(), *_torch(installation)]
+    findings = [*_system(installation), *_hardware(), *_kernel(installation), *_torch(installation)]
     extras = installation.extras()
     findings += _extras(extras)
     if files:
@@ -91,6 +104,8 @@ def _hardware() -> Iterator[Finding]:
         yield Finding("missing", "memory", error.message, error.hint or "")
         return
     yield Finding("ok", "processor", f"{machine.cpu.model}, {machine.cpu.cores} usable cores")
+    if machine.cpu.layout is not None:
+        yield Finding("ok", "cores", _described(machine.cpu.layout))
     memory = machine.memory
     limit = f", limited to {format_bytes(memory.limit)} by a control group" if memory.limit is not None else ""
     yield Finding(
@@ -102,6 +117,42 @@ def _hardware() -> Iterator[Finding]:
         yield Finding("ok", device.name, f"{device.what}, driver {device.driver}; there, but jobs use the processor")
     for reason in machine.unknown:
         yield Finding("note", "unknown", reason)
+
+
+def _described(cores: Cores) -> str:
+    """How many cores there are for work that computes, and which processors are of which kind: `8; performance 0-7, efficient 8-15`."""
+    from aifw.hardware.cpulist import format_cpu_list
+
+    physical = len(cores.physical())
+    if set(cores.kinds.values()) == {"unknown"}:
+        return f"{physical} for work that computes; their kinds are not told here"
+    kinds: dict[str, list[int]] = {}
+    for cpu, kind in cores.kinds.items():
+        kinds.setdefault(kind, []).append(cpu)
+    listed = ", ".join(f"{kind} {format_cpu_list(cpus)}" for kind, cpus in kinds.items())
+    return f"{physical} for work that computes; {listed} ({cores.basis})"
+
+
+def _kernel(installation: Installation) -> Iterator[Finding]:
+    """What computes searches. A process of its own is asked, since the kernel imports numpy."""
+    import json
+    import subprocess
+
+    if not installation.has_module("numpy"):
+        return
+    done = subprocess.run([sys.executable, "-P", "-c", _ASK_KERNEL], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        yield Finding("note", "search", f"the kernel cannot be asked: {reason}")
+        return
+    told = json.loads(done.stdout)
+    if "refusal" in told:
+        yield Finding("missing", "search", told["refusal"], told["hint"] or "")
+    elif told["reason"] is not None:
+        yield Finding("note", "search", f"numpy, slower than the compiled kernel: {told['reason']}")
+    else:
+        threads = f"{told['threads']} thread{'' if told['threads'] == 1 else 's'}"
+        yield Finding("ok", "search", f"kernel {told['level']}, {threads}; possible here: {', '.join(told['usable'])}")
 
 
 def _torch(installation: Installation) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from aifw.cli.doctor import command
 from aifw.cli.installed import Installation, Package, ipex_mismatch, satisfies, torch_build
+from aifw.hardware.cores import Cores
 from aifw.kind import ArtifactKind, find
 
 SPEC = """
@@ -57,8 +58,41 @@ def test_without_a_spec(folder: Path) -> None:
     assert findings["python"]["text"].startswith(".".join(map(str, sys.version_info[:3])))
     assert findings["pip"]["state"] == "ok"
     assert "usable cores" in findings["processor"]["text"]
+    assert "for work that computes" in findings["cores"]["text"]
     assert str(folder / ".aifw") in findings["state"]["text"]
     assert "budget" not in findings
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "status", "state", "text"),
+    [
+        ("AIFW_NO_KERNEL", "1", 0, "note", "numpy, slower than the compiled kernel: AIFW_NO_KERNEL=1"),
+        ("AIFW_SIMD", "numpy", 0, "note", "numpy, slower than the compiled kernel: AIFW_SIMD=numpy"),
+        ("AIFW_SIMD", "sse9", 1, "missing", "AIFW_SIMD=sse9: no such instruction set"),
+    ],
+)
+def test_what_computes_searches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, status: int, state: str, text: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    found, findings = _findings()
+    assert (found, findings["search"]["state"], findings["search"]["text"]) == (status, state, text)
+
+
+def test_the_kernel_and_its_level(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aifw.search._kernel", exc_type=ModuleNotFoundError)
+    monkeypatch.delenv("AIFW_NO_KERNEL", raising=False)
+    monkeypatch.setenv("AIFW_SIMD", "scalar")
+    assert _findings()[1]["search"]["text"].startswith("kernel scalar, ")
+
+
+def test_kinds_of_cores() -> None:
+    from aifw.cli.doctor import _described
+
+    hybrid = Cores({0: "performance", 1: "performance", 2: "efficient"}, "cpu_core/cpus", ((0, 1), (2,)))
+    assert _described(hybrid) == "1 for work that computes; performance 0-1, efficient 2 (cpu_core/cpus)"
+    unknown = Cores({0: "unknown"}, "the kinds are unknown: no cpu_core/cpus")
+    assert _described(unknown) == "1 for work that computes; their kinds are not told here"
 
 
 def test_an_extra_is_absent_or_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
