@@ -77,7 +77,7 @@ def search(
         cpus: Processors to pin the threads to, or None.
 
     Returns:
-        ids and scores, n x min(k, rows that may be found), and counters: `rows`, `coded`, `refined`, `scored`, `exact`, `summed`.
+        ids and scores, n x min(k, rows that may be found), and counters: `rows`, `refined`, `scored`, `exact`, `summed`.
     """
 
 class IdTable:

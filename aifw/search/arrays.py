@@ -27,6 +27,9 @@ ITEM_BYTES: Mapping[str, int] = {
 }
 """Bytes of an element, by the name of its type."""
 
+MOST_DIMENSIONS = 1 << 16
+"""Of a vector in an index."""
+
 _MAGIC = b"\x93NUMPY"
 _LENGTH_FORMATS = {1: "<H", 2: "<I", 3: "<I"}
 _LONGEST_NUMPY_HEADER = 1 << 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Protocol, cast
 
@@ -12,9 +11,6 @@ from numpy.typing import NDArray
 from aifw.search.kernel import loaded
 
 # ruff: noqa: D102 - `_kernel.pyi` documents the methods
-
-NO_KERNEL = "AIFW_NO_KERNEL"
-"""Environment variable: set to anything but 0, numpy does the work although there is a kernel."""
 
 METRICS = {"inner_product": 0, "cosine": 1, "l2": 2}
 """The kernel's number for each metric."""
@@ -77,7 +73,7 @@ def backend() -> Backend:
     Raises:
         UsageError: `AIFW_SIMD` asks for what this machine cannot do.
     """
-    kernel = None if os.environ.get(NO_KERNEL, "0") not in {"", "0"} else loaded()
+    kernel = loaded()
     if kernel is not None:
         return cast("Backend", kernel)
     from aifw.search import reference

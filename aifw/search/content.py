@@ -15,14 +15,13 @@ from aifw.search.backend import Table, backend
 from aifw.search.merge import rewritten
 from aifw.search.segment import Segment
 from aifw.search.snapshot import Snapshot, take
-from aifw.search.vectors import Vectors
+from aifw.search.vectors import HIGHEST_ID, Vectors
 
 Progress = Callable[[int, int], None]
 """Is told how many rows are done, and of how many."""
 
 _SMALLEST_STEP = 1024
 _LARGEST_STEP = 1 << 16
-_HIGHEST_ID = (1 << 63) - 1
 
 
 @dataclass(slots=True)
@@ -136,7 +135,7 @@ class Content:
             last = self.next_id + source.rows - 1
             if ids is not None and (ids[0], ids[-1]) == (self.next_id, last) and bool((np.diff(ids) == 1).all()):
                 ids = None
-            if ids is None and last > _HIGHEST_ID:
+            if ids is None and last > HIGHEST_ID:
                 raise InputInvalid(f"no automatic ids are left after {self.next_id - 1}", hint="give ids")
             pieces: list[Piece] = []
             entered = 0
@@ -208,7 +207,7 @@ class Content:
                 bad = work.find_not_finite(rows)
                 if bad >= 0:
                     raise InputInvalid(
-                        f"row {done + bad:,} (counted from 0) holds NaN or infinity",
+                        f"row {done + bad:,} (counted from 0) holds NaN or infinity in float32",
                         hint="leave such rows out, or make them again: nothing is near a vector that is not finite",
                     )
                 ids = segment.ids[first:last]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,20 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifw.errors import ArtifactCorrupt, InputInvalid
-from aifw.hardware.cgroup import cpu_quota
-from aifw.hardware.cgroup import groups as cgroups
-from aifw.hardware.cores import Cores, default_threads, find_cores
 from aifw.search import storage
+from aifw.search.arrays import MOST_DIMENSIONS
 from aifw.search.backend import METRICS, Entry, backend
 from aifw.search.content import Content, Progress
+from aifw.search.kernel import default_threads, performance_cores
 from aifw.search.merge import groups
 from aifw.search.opening import Description, load
 from aifw.search.segment import BLOCK_ROWS
 from aifw.search.snapshot import Masks, Selection
-from aifw.search.vectors import MOST_DIMENSIONS, as_count, as_ids, as_queries, as_vectors
+from aifw.search.vectors import HIGHEST_ID, as_count, as_id_set, as_ids, as_queries, as_vectors
 
 _AT_ONCE = 1 << 16
-_HIGHEST_ID = (1 << 63) - 1
+_MOST_THREADS = 4096
 
 
 class Index:
@@ -47,11 +45,9 @@ class Index:
     """
 
     def __init__(self, dimensions: int, metric: str = "cosine") -> None:
-        if metric not in METRICS:
+        if not isinstance(metric, str) or metric not in METRICS:
             raise InputInvalid(f"there is no metric {metric!r}", hint=f"one of {', '.join(METRICS)}")
-        self._dimensions = as_count(dimensions, "dimensions")
-        if self._dimensions > MOST_DIMENSIONS:
-            raise InputInvalid(f"dimensions are {dimensions:,}; at most {MOST_DIMENSIONS:,} are possible")
+        self._dimensions = as_count(dimensions, "dimensions", MOST_DIMENSIONS)
         self._metric = metric
         self._room = storage.Room(self._dimensions)
         self._content = Content(self._dimensions, METRICS[metric], self._room)
@@ -154,7 +150,7 @@ class Index:
         if (
             isinstance(item, (bool, np.bool_))
             or not isinstance(item, (int, np.integer))
-            or not -_HIGHEST_ID - 1 <= item <= _HIGHEST_ID
+            or not -HIGHEST_ID - 1 <= item <= HIGHEST_ID
         ):
             return False
         return bool(self._content.places(np.array([item], np.int64))[1][0] >= 0)
@@ -221,7 +217,7 @@ class Index:
             queries: n x dimensions, or one vector.
             k: At least 1.
             threads: The physical performance cores this process may use, unless given.
-            allow: Ids, or a `selection` of them: nothing else is found.
+            allow: Ids, or a `selection` of them, which is faster where it is used again: nothing else is found.
             deny: Ids, or a `selection` of them: they are not found. Ids that are not in the index count for nothing.
             pin: Keep each thread on a performance core of its own.
 
@@ -245,11 +241,11 @@ class Index:
         deny: Any = None,
         pin: bool = False,
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, int]]:
-        """The same with what was done for it: `rows` looked at, `coded`, `refined`, `scored`, `exact`, `summed`."""
+        """The same with what was done for it: `rows` looked at, `refined`, `scored`, `exact`, `summed`."""
         wanted = as_count(k, "k")
         given, alone = as_queries(queries, self._dimensions)
         workers = _threads(threads)
-        cpus = _cores(frozenset(os.sched_getaffinity(0))).performance() if pin else None
+        cpus = performance_cores() if pin else None
         entries, live = self._entries(self._as_selection(allow), self._as_selection(deny))
         if not live:
             raise InputInvalid("the index is empty", hint="add vectors first")
@@ -270,13 +266,14 @@ class Index:
         Raises:
             InputInvalid: They are not ids.
         """
-        return Selection(np.unique(as_ids(ids)), self, self._content.find)
+        return Selection(np.unique(as_id_set(ids)), self, self._content.find)
 
     def _as_selection(self, ids: Any) -> Selection | None:
         if ids is None:
             return None
         if not isinstance(ids, Selection):
-            return self.selection(ids)
+            # Used once, so that repeated ids do no harm.
+            return Selection(as_id_set(ids), self, self._content.find)
         if ids.owner is not self:
             raise InputInvalid(
                 "the selection was made by another index", hint="make one with the selection method of this index"
@@ -332,7 +329,7 @@ class Index:
         Raises:
             InputInvalid: They are not ids.
         """
-        return self._content.remove(as_ids([ids] if isinstance(ids, (int, np.integer)) else ids))
+        return self._content.remove(as_id_set([ids] if isinstance(ids, (int, np.integer)) else ids))
 
     # Keeping
 
@@ -378,16 +375,4 @@ class Index:
 
 
 def _threads(wanted: int | None) -> int:
-    if wanted is not None:
-        return as_count(wanted, "threads")
-    return default_threads(_cores(frozenset(os.sched_getaffinity(0))), _quota())
-
-
-@cache
-def _quota() -> float | None:
-    return cpu_quota(cgroups(Path("/")))
-
-
-@cache
-def _cores(allowed: frozenset[int]) -> Cores:
-    return find_cores(allowed=allowed)
+    return default_threads() if wanted is None else as_count(wanted, "threads", _MOST_THREADS)

@@ -24,8 +24,8 @@ from aifw.search.opening import rounded
 from aifw.search.segment import bytes_of_a_row
 from aifw.search.storage import FILE_BYTES
 from aifw.search.storing import Writer, link_or_copy
+from aifw.search.vectors import HIGHEST_ID
 
-_HIGHEST_ID = 2**63 - 1
 _ADDED_BYTES = 128 * 1024**2
 """Rows added to an index that was there are in memory until as many bytes of them are saved."""
 _FILES = 2
@@ -87,9 +87,9 @@ def _check_ids(ids: Array) -> None:
     (count,) = ids.shape
     with ids.path.open("rb") as file:
         found = stored.read_block(file, ids, 0, count)
-    if ids.dtype == "uint64" and int(found.max()) > _HIGHEST_ID:
-        row = int(np.argmax(found > _HIGHEST_ID))
-        raise InputInvalid(f"row {row:,} of {ids} is {found[row]}; the largest id is {_HIGHEST_ID}")
+    if ids.dtype == "uint64" and int(found.max()) > HIGHEST_ID:
+        row = int(np.argmax(found > HIGHEST_ID))
+        raise InputInvalid(f"row {row:,} of {ids} is {found[row]}; the largest id is {HIGHEST_ID}")
     ordered = np.sort(found)
     twice = np.flatnonzero(ordered[1:] == ordered[:-1])
     if len(twice):

@@ -21,6 +21,9 @@ VARIABLE = "AIFW_SIMD"
 LEVELS = ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni")
 """Instruction sets the kernel knows, from the most modest. Without a choice, the last usable one is taken."""
 
+NO_KERNEL = "AIFW_NO_KERNEL"
+"""Environment variable: set to anything but 0, numpy does the work although there is a kernel."""
+
 NUMPY = "numpy"
 """What stands for no kernel: numpy does the work."""
 
@@ -54,7 +57,7 @@ def kernel_info() -> KernelInfo:
     Raises:
         UsageError: `AIFW_SIMD` asks for what nobody knows or this machine cannot do.
     """
-    kernel, reason = _kernel()
+    kernel, reason = (None, f"{NO_KERNEL}={os.environ[NO_KERNEL]}") if _left_out() else _kernel()
     if kernel is None:
         return KernelInfo(NUMPY, (), (), None, reason, default_threads())
     return KernelInfo(kernel.level(), kernel.usable(), kernel.built(), kernel.compiler(), None, default_threads())
@@ -66,22 +69,31 @@ def loaded() -> ModuleType | None:
     Raises:
         UsageError: `AIFW_SIMD` asks for what nobody knows or this machine cannot do.
     """
-    return _kernel()[0]
+    return None if _left_out() else _kernel()[0]
 
 
 def default_threads() -> int:
     """How many threads a search uses unless told otherwise: one for each physical core of the strongest kind it may use."""
-    return threads_for(_cores(frozenset(os.sched_getaffinity(0))), _quota())
+    return _threads(frozenset(os.sched_getaffinity(0)))
+
+
+def performance_cores() -> tuple[int, ...]:
+    """The processors that the threads of a search are pinned to where that is asked for."""
+    return _cores(frozenset(os.sched_getaffinity(0))).performance()
 
 
 @cache
-def _quota() -> float | None:
-    return cpu_quota(groups(Path("/")))
+def _threads(allowed: frozenset[int]) -> int:
+    return threads_for(_cores(allowed), cpu_quota(groups(Path("/"))))
 
 
 @cache
 def _cores(allowed: frozenset[int]) -> Cores:
     return find_cores(allowed=allowed)
+
+
+def _left_out() -> bool:
+    return os.environ.get(NO_KERNEL, "0") not in {"", "0"}
 
 
 @cache

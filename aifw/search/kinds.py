@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from aifw.errors import InputInvalid
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Observation, Output, Workspace
-from aifw.search.arrays import ITEM_BYTES, NUMPY, SAFETENSORS, Array, read_arrays
+from aifw.search.arrays import ITEM_BYTES, MOST_DIMENSIONS, NUMPY, SAFETENSORS, Array, read_arrays
 from aifw.settings import Ref, Settings, execution
 
 VECTOR_TYPES = ("float32", "float16", "bfloat16")
@@ -252,6 +252,11 @@ def locate(settings: VectorsSettings, path: Callable[[str], Path]) -> tuple[Arra
         )
     if not all(vectors.shape):
         raise InputInvalid(f"{vectors} is empty: its shape is {vectors.shape}")
+    if vectors.shape[1] > MOST_DIMENSIONS:
+        raise InputInvalid(
+            f"{vectors} has vectors of {vectors.shape[1]:,} dimensions; an index takes at most {MOST_DIMENSIONS:,}",
+            hint="vectors are rows x dimensions: is it the other way round?",
+        )
     if settings.ids is not None:
         ids = read_arrays(path(settings.ids))[""]
     elif settings.ids_tensor is not None:

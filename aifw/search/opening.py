@@ -18,9 +18,10 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 
 from aifw.errors import ArtifactCorrupt, InputInvalid, StateError, StateTooNew
+from aifw.search.arrays import MOST_DIMENSIONS
 from aifw.search.backend import METRICS
 from aifw.search.segment import BLOCK_ROWS, HEADER_BYTES, Segment, layout, over
-from aifw.search.vectors import MOST_DIMENSIONS
+from aifw.search.vectors import HIGHEST_ID
 
 FORMAT = "aifw.index"
 VERSION = 1
@@ -35,7 +36,6 @@ _MOST_ROWS = 1 << 40
 _MOST_MANIFEST_BYTES = 1 << 26
 _PIECE = 4 << 20
 _ATTEMPTS = 5
-_HIGHEST_ID = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def read_manifest(directory: Path) -> tuple[dict[str, Any], str]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         _corrupt(path, "it is not the manifest of an index")
     version: Any = found.get("version")
-    if not _integer(version, 1, _HIGHEST_ID):
+    if not _integer(version, 1, HIGHEST_ID):
         _corrupt(path, f"its version is {version!r}")
     if version > VERSION:
         raise StateTooNew(f"{path} has version {version}; this aifw reads up to {VERSION}", hint="use a newer aifw")
@@ -132,7 +132,7 @@ def _read(directory: Path, content: dict[str, Any], digest: str, verify: bool) -
         _corrupt(path, f"its metric is {metric!r}")
     if not _integer(dimensions, 1, MOST_DIMENSIONS):
         _corrupt(path, f"its dimensions are {dimensions!r}")
-    if not _integer(next_id, 0, _HIGHEST_ID + 1) or not isinstance(content["segments"], list):
+    if not _integer(next_id, 0, HIGHEST_ID + 1) or not isinstance(content["segments"], list):
         _corrupt(path, "it is not well formed")
     description = Description(metric, dimensions, next_id)
     segments = [_read_segment(directory, description, each, verify) for each in content["segments"]]

@@ -90,15 +90,16 @@ def _encode_blocks(segment: Arrays, dimensions: int, metric: int, first: int, la
     step = _bfloat_value(scale)[:, None]
     codes = _codes(values / step)
     coded = step * (codes - 7.5)
-    values -= coded
-    low = _codes(values / (step / 16))
+    left = values - coded
+    low = _codes(left / (step / 16))
     # A unit vector comes from a division by a rounded norm, which moves it by at most 2 ** -51.
     moved = np.where(length > 0, 2.0**-50, 0.0) if metric == COSINE else 0.0
-    radius = _bfloat_up(np.maximum(_length(values) + moved, _FLOOR))
-    segment.fine[rows] = _float_up(np.maximum(_length(values - step / 16 * (low - 7.5)) + moved, _FLOOR))
+    radius = _bfloat_up(np.maximum(_length(left) + moved, _FLOOR))
+    left = values - step / 16 * (16 * codes + low - 127.5)
+    segment.fine[rows] = _float_up(np.maximum(_length(left) + moved, _FLOOR))
     segment.reach[first:last] = _reach(coded, blocks)
     six = step / 4 * (4 * codes + low // 4 - 31.5)
-    radius_six = _bfloat_up(np.maximum(_length(values + coded - six) + moved, _FLOOR))
+    radius_six = _bfloat_up(np.maximum(_length(values - six) + moved, _FLOOR))
     bias = np.zeros(len(length), np.float32)
     if metric == SQUARED_DISTANCE:
         bias = _float_up(np.maximum(-0.5 * length * length * (1 - 2.0**-19), -float(np.finfo(np.float32).max)))
@@ -180,7 +181,7 @@ def search(
     width = min(k, available)
     ids = np.empty((len(queries), width), np.int64)
     scores = np.empty((len(queries), width), np.float64)
-    counters = dict.fromkeys(("rows", "coded", "refined", "scored", "exact", "summed"), 0)
+    counters = dict.fromkeys(("rows", "refined", "scored", "exact", "summed"), 0)
     counters["rows"] = available * len(queries)
     if width:
         for start in range(0, len(queries), _QUERIES_AT_ONCE):

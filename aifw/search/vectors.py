@@ -8,6 +8,7 @@ to the nearest. Vectors come as numpy arrays and memory maps (of any strides), t
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifw.errors import InputInvalid
+from aifw.search.arrays import MOST_DIMENSIONS
 
 BLOCK_BYTES = 8 << 20
 """About as much is converted at a time."""
 
-MOST_DIMENSIONS = 1 << 16
-_HIGHEST_ID = (1 << 63) - 1
+HIGHEST_ID = (1 << 63) - 1
 _BFLOAT = "bfloat16"
 
 
@@ -59,15 +60,20 @@ def as_vectors(
     if len(shape) != 2:
         raise InputInvalid(
             f"{what} have the shape {shape}; rows x dimensions were expected",
-            hint="one vector is an array of one row: vector[None]" if len(shape) == 1 else None,
+            hint="one vector is an array of one row: vector[None]" if len(shape) == 1 and shape[0] else None,
         )
     rows, found = shape
-    if dimensions is not None and found != dimensions:
-        raise InputInvalid(f"{what} have {found:,} dimensions; those of the index have {dimensions:,}")
+    if dimensions is not None:
+        _check_dimensions(found, dimensions, what)
     if not 1 <= found <= MOST_DIMENSIONS:
         raise InputInvalid(f"{what} have {found:,} dimensions; from 1 to {MOST_DIMENSIONS:,} are possible")
     del source
     return Vectors(rows, found, write)
+
+
+def _check_dimensions(found: int, expected: int, what: str) -> None:
+    if found != expected:
+        raise InputInvalid(f"{what} have {found:,} dimensions; those of the index have {expected:,}")
 
 
 def as_queries(queries: Any, dimensions: int) -> tuple[NDArray[np.float32], bool]:
@@ -79,10 +85,7 @@ def as_queries(queries: Any, dimensions: int) -> tuple[NDArray[np.float32], bool
     if isinstance(queries, np.ndarray) and queries.dtype == np.float32 and queries.ndim in {1, 2}:
         alone = queries.ndim == 1
         copy = np.ascontiguousarray(queries[None] if alone else queries)
-        if copy.shape[1] != dimensions:
-            raise InputInvalid(
-                f"queries have {copy.shape[1]:,} dimensions; the vectors of the index have {dimensions:,}"
-            )
+        _check_dimensions(copy.shape[1], dimensions, "queries")
     else:
         _, shape, _ = _source(queries, None, "queries")
         alone = len(shape) == 1
@@ -94,7 +97,9 @@ def as_queries(queries: Any, dimensions: int) -> tuple[NDArray[np.float32], bool
     if not np.isfinite(copy).all():
         row = int(np.argmin(np.isfinite(copy).all(axis=1)))
         raise InputInvalid(
-            f"query {row:,} (counted from 0) holds NaN or infinity" if not alone else "the query holds NaN or infinity"
+            f"query {row:,} (counted from 0) holds NaN or infinity in float32"
+            if not alone
+            else "the query holds NaN or infinity in float32"
         )
     return copy, alone
 
@@ -112,8 +117,21 @@ def as_ids(ids: Any, rows: int | None = None) -> NDArray[np.int64]:
     found = np.asarray(ids.detach().cpu() if _is_tensor(ids) else ids)
     if found.size == 0 and found.ndim == 1 and found.dtype.kind == "f":
         found = found.astype(np.int64)  # an empty list
+    if found.ndim == 0:
+        raise InputInvalid(f"ids are one {type(ids).__name__}; a list of integers was expected")
     if found.ndim != 1:
         raise InputInvalid(f"ids have the shape {found.shape}; a list of integers was expected")
+    # Of larger integers in a list, numpy makes other types.
+    beyond = (
+        np.array([isinstance(each, int) and not -HIGHEST_ID - 1 <= each <= HIGHEST_ID for each in ids])
+        if found.dtype.kind in "fO" and isinstance(ids, (list, tuple))
+        else found > HIGHEST_ID
+        if found.dtype == np.uint64
+        else np.zeros(0, bool)
+    )
+    if beyond.any():
+        position = int(np.argmax(beyond))
+        raise InputInvalid(f"id {ids[position]} at position {position:,} does not fit into a signed 64-bit integer")
     if found.dtype.kind not in "iu":
         raise InputInvalid(
             f"ids are of type {found.dtype}; 64-bit integers were expected",
@@ -121,24 +139,26 @@ def as_ids(ids: Any, rows: int | None = None) -> NDArray[np.int64]:
         )
     if rows is not None and len(found) != rows:
         raise InputInvalid(f"there are {len(found):,} ids for {rows:,} vectors")
-    if found.dtype == np.uint64 and len(found) and int(found.max()) > _HIGHEST_ID:
-        position = int(np.argmax(found > _HIGHEST_ID))
-        raise InputInvalid(
-            f"id {found[position]} at position {position:,} is too large; the largest possible is {_HIGHEST_ID}"
-        )
     return found.astype(np.int64, copy=False)
 
 
-def as_count(value: Any, name: str) -> int:
+def as_id_set(ids: Any) -> NDArray[np.int64]:
+    """Ids whose order does not matter; see `as_ids`. A set and the keys of a dictionary are taken, too."""
+    return as_ids(list(ids) if isinstance(ids, AbstractSet) else ids)
+
+
+def as_count(value: Any, name: str, most: int | None = None) -> int:
     """A number of something, at least 1.
 
     Raises:
-        InputInvalid: It is something else.
+        InputInvalid: It is something else, or more than `most`.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise InputInvalid(f"{name} is {value!r}; an integer was expected")
     if value < 1:
         raise InputInvalid(f"{name} is {value}; at least 1 was expected")
+    if most is not None and value > most:
+        raise InputInvalid(f"{name} is {value}; at most {most} was expected")
     return int(value)
 
 

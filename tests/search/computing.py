@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aifw.search.backend import NO_KERNEL, Backend, backend
-from aifw.search.kernel import loaded
+from aifw.search.backend import Backend, backend
+from aifw.search.kernel import NO_KERNEL, loaded
 
 
 @pytest.fixture(params=["kernel", "numpy"])

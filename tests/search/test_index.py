@@ -228,7 +228,8 @@ def test_pinned_and_counted_threads_change_nothing(computing: Backend) -> None:
         ({"threads": 0}, "threads is 0"),
         ({"allow": [1.5]}, "float64"),
         ({"deny": np.ones(200, bool)}, "bool"),
-        ({"allow": 3}, "shape"),
+        ({"allow": 3}, "one int"),
+        ({"threads": 10**12}, "at most 4096"),
     ],
 )
 def test_searches_that_make_no_sense_are_refused(arguments: dict[str, object], message: str) -> None:
@@ -246,7 +247,9 @@ def test_an_empty_index_is_not_searched() -> None:
         index.search(ROWS, 1)
 
 
-@pytest.mark.parametrize(("dimensions", "metric"), [(0, "l2"), (True, "l2"), (1 << 20, "l2"), (4, "hamming"), (4, 1)])
+@pytest.mark.parametrize(
+    ("dimensions", "metric"), [(0, "l2"), (True, "l2"), (1 << 20, "l2"), (4, "hamming"), (4, 1), (4, ["l2"])]
+)
 def test_indexes_that_make_no_sense_are_refused(dimensions: int, metric: str) -> None:
     with pytest.raises(InputInvalid):
         Index(dimensions, metric)

@@ -157,7 +157,7 @@ def test_a_choice_is_one_of_the_usable() -> None:
         kernel.choose("avx2", (), (), "installed without")
 
 
-def _info(wanted: str | None, before: str = "") -> str:
+def _info(wanted: str | None, before: str = "", left_out: str = "") -> str:
     """What a new process says of its kernel, or of its refusal."""
     script = (
         f"{before}\n"
@@ -168,6 +168,7 @@ def _info(wanted: str | None, before: str = "") -> str:
         "else: print(info.level, kernel.loaded() is not None, info.compiler, info.reason, sep='|')"
     )
     environment = {name: value for name, value in os.environ.items() if name != kernel.VARIABLE}
+    environment[kernel.NO_KERNEL] = left_out
     if wanted is not None:
         environment[kernel.VARIABLE] = wanted
     done = subprocess.run(
@@ -192,6 +193,11 @@ def test_a_level_that_is_not_possible_is_refused(extension: ModuleType) -> None:
 
 def test_numpy_may_be_chosen() -> None:
     assert _info("numpy").startswith("numpy|False|None|")
+
+
+def test_a_kernel_that_is_left_out_is_not_said_to_run() -> None:
+    assert _info("avx2", left_out="1") == "numpy|False|None|AIFW_NO_KERNEL=1"
+    assert _info(None, left_out="0") == _info(None)
 
 
 def test_an_installation_without_the_kernel_says_so() -> None:

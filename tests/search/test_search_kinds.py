@@ -80,6 +80,7 @@ def test_the_only_flat_tensor_needs_no_name(tmp_path: Path) -> None:
         ({"path": "line.npy"}, "line.npy has shape (20,)"),
         ({"path": "double.npy"}, "double.npy holds float64, not float32, float16 or bfloat16"),
         ({"path": "object.npy"}, "object.npy holds |O, not float32"),
+        ({"path": "wide.npy"}, "wide.npy has vectors of 65,537 dimensions; an index takes at most 65,536"),
         ({"path": "empty.npy"}, "empty.npy is empty: its shape is (0, 6)"),
         ({"path": "text.npy"}, "text.npy is not a .npy file"),
         ({"path": "good.npy", "ids": "none.npy"}, "none.npy cannot be read"),
@@ -97,6 +98,7 @@ def test_what_cannot_be_stored_is_said_before_anything_runs(
     np.save(tmp_path / "line.npy", vectors()[:, 0].copy())
     np.save(tmp_path / "double.npy", vectors().astype(np.float64))
     np.save(tmp_path / "object.npy", np.array([[{}]], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "wide.npy", np.zeros((1, 65_537), np.float32))
     np.save(tmp_path / "empty.npy", vectors(0))
     np.save(tmp_path / "few.npy", np.arange(19))
     (tmp_path / "text.npy").write_text("1.0, 2.0")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from aifw.errors import InputInvalid
-from aifw.search.vectors import MOST_DIMENSIONS, as_count, as_ids, as_queries, as_vectors
+from aifw.search.arrays import MOST_DIMENSIONS
+from aifw.search.vectors import as_count, as_id_set, as_ids, as_queries, as_vectors
 
 ROWS = np.arange(60, dtype=np.float32).reshape(12, 5) / 4 - 3
 
@@ -183,10 +184,13 @@ def test_queries() -> None:
         ([True, False], "bool"),
         ([[1], [2]], "shape"),
         (["1", "2"], "type"),
-        (np.array([0, 2**63], np.uint64), "position 1 is too large"),
-        ([1, 2**70], "type"),
+        (np.array([0, 2**63], np.uint64), "at position 1 does not fit"),
+        ([1, 2**70], "id 1180591620717411303424 at position 1 does not fit"),
+        ((1, 2**63), "at position 1 does not fit"),
+        ([-(2**63) - 1, 1.5], "at position 0 does not fit"),
         ([1, 2, 3], "3 ids for 2 vectors"),
-        (7, "shape"),
+        (7, "one int"),
+        ({1, 2}, "one set"),
     ],
 )
 def test_what_are_no_ids_is_refused(ids: object, message: str) -> None:
@@ -201,6 +205,12 @@ def test_ids() -> None:
     assert as_ids(np.array([-5, 5], np.int8), 2).dtype == np.int64
 
 
+def test_ids_without_an_order() -> None:
+    for ids in ({1, 5}, frozenset({1, 5}), {1: "a", 5: "b"}.keys(), [5, 1]):
+        assert sorted(as_id_set(ids).tolist()) == [1, 5]
+    assert as_id_set(set()).tolist() == []
+
+
 @pytest.mark.parametrize("value", [0, -1, True, np.True_, 1.0, "3", None])
 def test_what_is_no_count_is_refused(value: object) -> None:
     with pytest.raises(InputInvalid, match="k is"):
@@ -209,3 +219,6 @@ def test_what_is_no_count_is_refused(value: object) -> None:
 
 def test_counts() -> None:
     assert as_count(np.int32(7), "k") == 7
+    assert as_count(7, "k", 7) == 7
+    with pytest.raises(InputInvalid, match="at most 6"):
+        as_count(7, "k", 6)
