@@ -31,6 +31,7 @@ SAMPLED = 0.01
 """Seconds between two looks at the memory of a process."""
 BYTES_OF_A_NUMBER = 5.5
 """Asked of the disk for each component of a vector, with something over."""
+SETTINGS = ("rows", "dimensions", "own_ids", "batches", "threads", "k", "checked")
 SCRIPT = Path(__file__).with_name("search_large_parts.py")
 
 
@@ -55,7 +56,7 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
     try:
         request = {
             "path": os.fspath(folder / "index"),
-            **{name: getattr(arguments, name) for name in ("rows", "dimensions", "batches", "threads", "k", "checked")},
+            **{name: getattr(arguments, name) for name in SETTINGS},
         }
         found = {}
         for part in ("about", "build", "search", "filtered", "truth"):
@@ -73,7 +74,7 @@ def _measured(arguments: argparse.Namespace) -> dict[str, Any]:
         "machine": surroundings.machine(),
         "versions": surroundings.versions() | {"numpy": about["numpy"]},
         "kernel": about["kernel"],
-        **{name: request[name] for name in ("rows", "dimensions", "k", "threads")},
+        **{name: request[name] for name in SETTINGS},
         "load_before": before,
         "load_after": surroundings.load(),
         "seconds": round(time.perf_counter() - started),
@@ -127,7 +128,7 @@ def _memory(process: int) -> dict[str, int]:
 def _text(result: dict[str, Any]) -> Iterator[str]:
     build, search, chosen, truth = (result[part] for part in ("build", "search", "filtered", "truth"))
     rows = result["rows"]
-    yield f"{rows:,} x {result['dimensions']:,}, isotropic Gaussian, inner product, {result['k']} best, kernel {result['kernel']['level']}"
+    yield f"{rows:,} x {result['dimensions']:,}, isotropic Gaussian, inner product, {result['k']} best, {'ids given' if result['own_ids'] else 'automatic ids'}, kernel {result['kernel']['level']}"
     yield surroundings.described(result | {"threads": f"at most {max(result['threads'])}"})
     yield (
         f"build, {build['threads']} threads: {build['wall']:.1f} s, {build['cpu']:.1f} s of CPU; with making the vectors "
@@ -159,12 +160,12 @@ def _text(result: dict[str, Any]) -> Iterator[str]:
         ],
     )
     yield (
-        f"1 % allowed, {chosen['allowed']:,} rows: selection {milliseconds(chosen['selecting'])}, one query "
+        f"1 % allowed, {chosen['allowed']:,} rows: selection and first search {milliseconds(chosen['selecting'] + chosen['figures'][0]['first'])}, again "
         + ", ".join(
             f"{milliseconds(each['wall_median'])} with {each['threads']} thread{'s' * (each['threads'] > 1)}"
             for each in chosen["figures"]
         )
-        + f"; memory of its own {mebibytes(chosen['own_memory'])}"
+        + f"; memory of its own {mebibytes(chosen['own_memory'])}, the table of ids {mebibytes(chosen['table'])}"
     )
     yield (
         f"{truth['search']} of {truth['checked']} answers are those of a scan in 64-bit arithmetic with exact sums for the best, id for id "
@@ -182,6 +183,11 @@ def _arguments() -> argparse.Namespace:
         type=Path,
         default=Path(tempfile.gettempdir()),
         help="on a disk with space for the index; a tmpfs would be memory (default: %(default)s)",
+    )
+    add(
+        "--own-ids",
+        action="store_true",
+        help="give ids, so that a table of them is kept in memory when one is looked up",
     )
     add("--batches", nargs="+", type=int, default=[1, 8, 64])
     add("--threads", nargs="+", type=int, default=[1, 2])

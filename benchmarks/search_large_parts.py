@@ -51,6 +51,9 @@ class Rows:
         self.wall += wall
         return found
 
+    def __len__(self) -> int:
+        return self.shape[0]
+
     def _made(self, first: int, last: int) -> NDArray[np.float32]:
         found = np.empty((last - first, self.shape[1]), np.float32)
         at = first
@@ -96,7 +99,8 @@ def build(request: dict[str, Any]) -> dict[str, Any]:
     """Make vectors and index, block by block."""
     own, path = _own_memory(), Path(request["path"])
     rows, threads = Rows(request["rows"], request["dimensions"]), max(request["threads"])
-    cpu, wall, _ = timed(lambda: Index.build(rows, metric=METRIC, path=path, threads=threads))
+    ids = _ids(request, np.arange(len(rows))) if request["own_ids"] else None
+    cpu, wall, _ = timed(lambda: Index.build(rows, ids, METRIC, path=path, threads=threads))
     files = [each.stat().st_size for each in path.iterdir()]
     return {
         "own_before": own,
@@ -148,7 +152,7 @@ def filtered(request: dict[str, Any]) -> dict[str, Any]:
     """One query among one row in a hundred."""
     own, allowed, queries = _own_memory(), _allowed(request), _queries(request)
     index = Index.open(request["path"])
-    selecting, selection = timed(lambda: index.selection(allowed))[1:]
+    selecting, selection = timed(lambda: index.selection(_ids(request, allowed)))[1:]
     figures = []
     for threads in request["threads"]:
 
@@ -162,6 +166,7 @@ def filtered(request: dict[str, Any]) -> dict[str, Any]:
         "own_before": own,
         "allowed": len(allowed),
         "selecting": selecting,
+        "table": index.memory()["table"],
         "figures": figures,
         "answers": _answers(*found),
     }
@@ -176,7 +181,7 @@ def truth(request: dict[str, Any]) -> dict[str, Any]:
     everywhere, chosen = ([Best(query, k) for query in queries] for _ in range(2))
     for first in range(0, request["rows"], BLOCK):
         block = rows[first : first + BLOCK].astype(np.float64)
-        ids = np.arange(first, first + len(block))
+        ids = _ids(request, np.arange(first, first + len(block)))
         longest = math.sqrt(np.einsum("ij,ij->i", block, block).max())
         here = allowed[first : first + len(block)]
         for one, other in zip(everywhere, chosen, strict=True):
@@ -211,6 +216,11 @@ def _summary(runs: list[tuple[float, float]]) -> dict[str, Any]:
 def _queries(request: dict[str, Any]) -> NDArray[np.float32]:
     random = np.random.default_rng([SEED, 1, 1])
     return random.standard_normal((max(request["batches"]), request["dimensions"]), dtype=np.float32)
+
+
+def _ids(request: dict[str, Any], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of some rows: their numbers, or others that cannot be computed from them by the index."""
+    return 7 * rows + 3 if request["own_ids"] else rows
 
 
 def _allowed(request: dict[str, Any]) -> NDArray[np.int64]:

@@ -79,7 +79,10 @@ def test_a_large_index_is_built_searched_checked_and_removed(tmp_path: Path) -> 
     assert found["filtered"]["allowed"] == 90
     assert found["search"]["agree"] is True
     assert found["truth"]["checked"] == found["truth"]["search"] == found["truth"]["filtered"] == 3
-    assert "3 of 3 answers" in _run(tmp_path).stdout
+    shown = _run(tmp_path, "--own-ids").stdout
+    assert "ids given" in shown
+    assert "3 of 3 answers" in shown
+    assert "3 of 3 with the filter" in shown
 
 
 def test_nothing_stays_when_a_part_fails(tmp_path: Path) -> None:
