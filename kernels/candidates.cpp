@@ -123,7 +123,12 @@ void Candidates::take(Candidates& other) {
   for (const Candidate& candidate : other.all_)
     if (candidate.upper >= least()) all_.push_back(candidate);
   for (const double lower : other.lowest_) note_lower(lower);
-  other.all_.clear();
+  other.clear();
+}
+
+void Candidates::clear() {
+  std::vector<Candidate>().swap(all_);
+  std::vector<double>().swap(lowest_);
 }
 
 }  // namespace aifw

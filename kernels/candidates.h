@@ -44,10 +44,13 @@ class Candidates {
   // Leaves the k best, exactly scored and in order; fewer if fewer were entered.
   void finish();
 
-  // Takes over what another has, which searched other rows. The other is left empty.
+  // Takes over what another has, which searched other rows, and clears that.
   void take(Candidates& other);
 
   const std::vector<Candidate>& best() const { return all_; }
+
+  // Gives the memory back; the statistics stay.
+  void clear();
 
   Statistics statistics;
 

@@ -62,8 +62,9 @@ Coded code_row(const float* row, double norm, Metric metric, int64_t dimensions,
     const double rest = value - scale * (code - 7.5);
     const int fine = code_of(16 * rest / scale + 8);
     const int six = 4 * code + (fine >> 2);
+    // From the component itself, not from `rest`: each is then rounded once.
     const double rest_six = value - scale / 4 * (six - 31.5);
-    const double rest_fine = rest - scale / 16 * (fine - 7.5);
+    const double rest_fine = value - scale / 16 * (16 * code + fine - 127.5);
     left += rest * rest;
     left_six += rest_six * rest_six;
     left_fine += rest_fine * rest_fine;

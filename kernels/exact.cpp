@@ -105,7 +105,7 @@ class AllBits {
       else
         more = more || digits_[i];
     }
-    // The head has 65 to 96 bits (or is all there is); 55 bits of it and a last one for everything below round like the whole.
+    // The head has 65 to 96 bits (or is all there is); 56 bits of it and a last one for everything below round like the whole.
     int exponent = 32 * (top > 2 ? top - 2 : 0) - kOffset;
     int width = 0;
     for (UnsignedWide rest = head; rest; rest >>= 1) ++width;

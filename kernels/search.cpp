@@ -20,6 +20,8 @@ constexpr int64_t kChunkRows = kChunkBlocks * kBlockRows;
 // Unpacked codes and low planes of so many blocks fit a second-level cache at common dimensions.
 constexpr int64_t kUnpackedBlocks = 16;
 constexpr int64_t kPartsPerThread = 4;
+// A thread looks for no more results than this at a time: while it does, each takes several times the memory it takes in the answer.
+constexpr int64_t kResultsAtOnce = int64_t{1} << 21;
 // One query reads more than it computes: with four bits it reads least. More queries share what is read.
 constexpr int64_t kQueriesForSix = 2;
 constexpr size_t kCacheLine = 64;
@@ -142,27 +144,22 @@ class Scan {
 
   void chunk(int32_t index, int64_t block, int64_t blocks) {
     const Segment& segment = plan_.segments[index];
-    if (plan_.six) {
-      codes_.resize(blocks * kBlockRows * segment.code_dimensions + kCacheLine);
-      plan_.kernels.unpack(segment, block, blocks, unpacked());
-    }
+    if (plan_.six) codes_.resize(blocks * kBlockRows * segment.code_dimensions + kCacheLine);
     for (size_t q = first_; q < last_; q += kTileQueries) {
       const PackedTile& packed = plan_.tiles[q / kTileQueries];
       Tile tile = packed.tile;
       tile.codes = packed.codes.data();
-      tile.ahead = q == first_;
-      bool any = false;
+      tile.opens = q == first_;
       for (int32_t u = 0; u < tile.queries; ++u) {
         Bar& bar = bars_[q + u - first_];
-        any = any || bar.filtered;
         bar.raise(plan_, q + u);
         tile.threshold[u] = bar.threshold;
       }
       int32_t counts[kTileQueries] = {};
       Hit* const hits[kTileQueries] = {hits_[0].data(), hits_[1].data(), hits_[2].data(), hits_[3].data()};
-      if (any && plan_.six)
+      if (plan_.six)
         plan_.kernels.filter_six(segment, block, blocks, unpacked(), tile, hits, counts);
-      else if (any)
+      else if (bars_[q - first_].filtered)
         counts[0] = plan_.kernels.filter(segment, block, blocks, tile, hits[0]);
       for (int32_t u = 0; u < tile.queries; ++u) {
         Candidates& candidates = candidates_[q + u - first_];
@@ -298,11 +295,14 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
   for (int64_t t = 0; t < tiles; ++t) plan.tiles[t] = pack(plan.queries, t * kTileQueries, metric);
 
   // With many queries each thread takes some of them, with few each takes some of the rows.
-  const bool by_query = threads > 1 && tiles >= 2 * threads;
-  const int64_t groups = by_query ? 2 * threads : 1;
+  const bool by_query = threads > 1 && tiles / 2 >= threads;
+  const bool by_rows = threads > 1 && !by_query;
+  const int64_t tiles_at_once = std::max<int64_t>(kResultsAtOnce / k / kTileQueries, 1);
+  const int64_t needed = (tiles + tiles_at_once - 1) / tiles_at_once;
+  const int64_t groups = by_rows ? 1 : std::max(by_query ? 2 * int64_t{threads} : 1, needed);
   const int64_t per_group = (tiles + groups - 1) / groups * kTileQueries;
-  const std::vector<Part> parts = divide(segments, threads > 1 && !by_query ? kPartsPerThread * threads : 1);
-  const int64_t row_tasks = by_query || threads <= 1 ? 1 : static_cast<int64_t>(parts.size());
+  const std::vector<Part> parts = divide(segments, by_rows ? kPartsPerThread * threads : 1);
+  const int64_t row_tasks = by_rows ? static_cast<int64_t>(parts.size()) : 1;
 
   std::vector<std::vector<Candidates>> candidates(groups * row_tasks);
   const auto group_begin = [&](int64_t g) { return std::min(count, g * per_group); };
@@ -313,6 +313,7 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
       ids[at] = candidate.id;
       scores[at++] = candidate.score;
     }
+    best.clear();
   };
   run_parallel(threads, processors, groups * row_tasks, [&](int64_t task) {
     const int64_t group = task / row_tasks, first = group_begin(group), last = group_begin(group + 1);

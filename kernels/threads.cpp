@@ -11,6 +11,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace aifw {
@@ -141,16 +142,23 @@ void run_parallel(int threads, const std::vector<int>& processors, int64_t tasks
     take_part(work, 0);
   } else {
     Pool& pool = the_pool();
+    std::vector<Pool::Seat> seats;
+    for (int i = 1; i <= helpers; ++i) seats.push_back({&work, i});
     {
       const std::lock_guard<std::mutex> guard(pool.mutex);
-      for (; pool.threads < helpers; ++pool.threads) std::thread(&Pool::serve, &pool).detach();
-      for (int i = 1; i <= helpers; ++i) pool.seats.push_back({&work, i});
+      try {
+        for (; pool.threads < helpers; ++pool.threads) std::thread(&Pool::serve, &pool).detach();
+      } catch (const std::system_error&) {
+        // The system has no more threads to give: those there are do the same work, only later.
+      }
+      // All or none: a seat that stayed behind after an exception would lead to work that is gone.
+      pool.seats.insert(pool.seats.end(), seats.begin(), seats.end());
     }
     pool.waiting.notify_all();
     take_part(work, 0);
     std::unique_lock<std::mutex> lock(pool.mutex);
-    auto& seats = pool.seats;
-    seats.erase(std::remove_if(seats.begin(), seats.end(), [&](const Pool::Seat& seat) { return seat.work == &work; }), seats.end());
+    const auto mine = [&](const Pool::Seat& seat) { return seat.work == &work; };
+    pool.seats.erase(std::remove_if(pool.seats.begin(), pool.seats.end(), mine), pool.seats.end());
     work.done.wait(lock, [&] { return work.running == 0; });
   }
   if (work.failure) std::rethrow_exception(work.failure);

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import math
+import subprocess
+import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -250,6 +252,43 @@ def test_a_caller_that_flushes_denormals_gets_the_same_answers() -> None:
                     with computing(name) as work, _denormals_flushed():
                         answer = answer_by_kernel(work, problem, rng)
                     assert not len(wrong(answer, expected)), f"{name}: {problem}"
+
+
+# Resources
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_more_results_than_are_looked_for_at_a_time(threads: int) -> None:
+    n, queries = 30_000, 84  # above 2**21 results
+    rng = np.random.default_rng(threads)
+    rows = rng.integers(-99, 100, (n, 1)).astype(np.float32)
+    asked = rng.integers(-2, 3, (queries, 1)).astype(np.float32)
+    ids, scores = Index.build(rows, metric="inner_product").search(asked, n, threads=threads)
+    for query, found, score in zip(asked, ids, scores, strict=True):
+        right = (rows @ query).astype(np.float64)
+        order = np.lexsort((np.arange(n), -right))
+        assert np.array_equal(found, order)
+        assert np.array_equal(score, right[order])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_threads_that_cannot_be_had_are_done_without() -> None:
+    if available() == ("numpy",):
+        pytest.skip("numpy has threads of its own")
+    script = """
+import os, resource
+import numpy as np
+from aifw.search import Index
+rows = np.random.default_rng(0).standard_normal((100_000, 16)).astype(np.float32)
+index = Index.build(rows, threads=1)
+with open("/proc/self/statm") as sizes:
+    most = int(sizes.read().split()[0]) * resource.getpagesize() + (64 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+ids, _ = index.search(rows[:3], 1, threads=90)
+print(ids.ravel().tolist(), len(os.listdir("/proc/self/task")) < 90)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout == "[0, 1, 2] True\n", done.stderr
 
 
 # The coded form, against its description in layout.h
