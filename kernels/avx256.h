@@ -126,70 +126,94 @@ int32_t filter(const Segment& segment, int64_t first, int64_t blocks, const Tile
   return count;
 }
 
-void unpack(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes) {
-  const __m256i upper = _mm256_set1_epi8(60);
-  const __m256i lowest = _mm256_set1_epi8(3);
-  auto* out = reinterpret_cast<__m256i*>(codes);
-  for (int64_t b = 0; b < blocks; ++b) {
-    const uint8_t* pairs = reinterpret_cast<const uint8_t*>(header_of(segment, first + b) + 1);
-    const uint8_t* bits = behind_low_planes(segment, first + b) + sizeof(FineHeader);
-    for (int64_t g = 0; g < segment.code_dimensions / 8; ++g, pairs += 64, bits += 32, out += 4) {
-      const __m256i both = load(bits);
-      for (int h = 0; h < 2; ++h) {
-        const __m256i pair = load(pairs + 32 * h);
-        const __m256i two = h ? _mm256_srli_epi16(both, 4) : both;
-        // First the 16 rows of components 0 to 3, then those of components 4 to 7.
-        _mm256_storeu_si256(out + h, _mm256_or_si256(_mm256_and_si256(_mm256_slli_epi16(pair, 2), upper),
-                                                     _mm256_and_si256(two, lowest)));
-        _mm256_storeu_si256(out + 2 + h, _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(pair, 2), upper),
-                                                         _mm256_and_si256(_mm256_srli_epi16(two, 2), lowest)));
-      }
-    }
-  }
+// Codes of six bits of the upper eight rows of a block, and of the lower eight.
+struct Rows {
+  __m256i upper, lower;
+};
+
+// Eight components of a block as they are stored.
+struct Packed {
+  __m256i upper, lower, bits;
+};
+
+inline Packed load_packed(const uint8_t* pairs, const uint8_t* bits) { return {load(pairs), load(pairs + 32), load(bits)}; }
+
+inline Rows first_four(const Packed& packed) {
+  const __m256i high = _mm256_set1_epi8(60), low = _mm256_set1_epi8(3);
+  return {_mm256_or_si256(_mm256_and_si256(_mm256_slli_epi16(packed.upper, 2), high), _mm256_and_si256(packed.bits, low)),
+          _mm256_or_si256(_mm256_and_si256(_mm256_slli_epi16(packed.lower, 2), high),
+                          _mm256_and_si256(_mm256_srli_epi16(packed.bits, 4), low))};
+}
+
+inline Rows last_four(const Packed& packed) {
+  const __m256i high = _mm256_set1_epi8(60), low = _mm256_set1_epi8(3);
+  return {_mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(packed.upper, 2), high),
+                          _mm256_and_si256(_mm256_srli_epi16(packed.bits, 2), low)),
+          _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(packed.lower, 2), high),
+                          _mm256_and_si256(_mm256_srli_epi16(packed.bits, 6), low))};
+}
+
+inline void store(uint8_t* at, const Rows& rows) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), rows.upper);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(at + 32), rows.lower);
 }
 
 template <class Sums, int queries>
-void filter_six(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
-                Hit* const* hits, int32_t* counts) {
+inline void add_four(__m256i (&sums)[queries][2], const Rows& rows, const int8_t* query, bool start) {
+#pragma GCC unroll 4
+  for (int u = 0; u < queries; ++u) {
+    const __m256i q = broadcast(query + 4 * u);
+    sums[u][0] = start ? Sums::start(rows.upper, q) : Sums::add(sums[u][0], rows.upper, q);
+    sums[u][1] = start ? Sums::start(rows.lower, q) : Sums::add(sums[u][1], rows.lower, q);
+    keep_order(sums[u]);
+  }
+}
+
+// `opens`: the codes are unpacked on the way, which costs nothing beside the multiplications, and the blocks that come next are fetched.
+template <class Sums, int queries, bool opens>
+void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
+                int32_t* counts) {
   int32_t found[queries] = {};
   for (int64_t b = 0; b < blocks; ++b) {
     const uint32_t mask = mask_of(segment, first + b);
     if (!mask) continue;
-    const uint8_t* rows = codes + b * aifw::kBlockRows * segment.code_dimensions;
+    const BlockHeader* header = header_of(segment, first + b);
+    const uint8_t* behind = behind_low_planes(segment, first + b);
+    const auto* fine = reinterpret_cast<const FineHeader*>(behind);
+    const uint8_t* pairs = reinterpret_cast<const uint8_t*>(header + 1);
+    const uint8_t* bits = behind + sizeof(FineHeader);
+    uint8_t* rows = codes + b * aifw::kBlockRows * segment.code_dimensions;
     const int8_t* query = tile.codes;
     const int8_t* end = query + queries * segment.code_dimensions;
     __m256i totals[queries][2];
     for (int u = 0; u < queries; ++u) totals[u][0] = totals[u][1] = _mm256_setzero_si256();
-    const uint8_t* codes_ahead = segment.blocks + (first + b + blocks) * segment.block_bytes;
-    const uint8_t* bits_ahead = behind_low_planes(segment, first + b + blocks);
     while (query < end) {
-      if (tile.ahead) {
-        prefetch(codes_ahead);
-        prefetch(codes_ahead + 64);
-        prefetch(bits_ahead);
-        codes_ahead += 8 * 4 * kStepsOfSix;
-        bits_ahead += 4 * 4 * kStepsOfSix;
-      }
       __m256i sums[queries][2];
-#pragma GCC unroll 4
-      for (int step = 0; step < kStepsOfSix; ++step) {
-        const __m256i upper = load(rows), lower = load(rows + 32);
-#pragma GCC unroll 4
-        for (int u = 0; u < queries; ++u) {
-          const __m256i q = broadcast(query + 4 * u);
-          sums[u][0] = step ? Sums::add(sums[u][0], upper, q) : Sums::start(upper, q);
-          sums[u][1] = step ? Sums::add(sums[u][1], lower, q) : Sums::start(lower, q);
-          keep_order(sums[u]);
+#pragma GCC unroll 2
+      for (int step = 0; step < kStepsOfSix; step += 2) {
+        if (opens) {
+          prefetch(pairs + blocks * segment.block_bytes);
+          prefetch(bits + blocks * aifw::kBlockRows * segment.low_bytes);
+          const Packed packed = load_packed(pairs, bits);
+          const Rows first_codes = first_four(packed);
+          store(rows, first_codes);
+          add_four<Sums, queries>(sums, first_codes, query, step == 0);
+          const Rows last = last_four(packed);
+          store(rows + 64, last);
+          add_four<Sums, queries>(sums, last, query + 4 * queries, false);
+          pairs += 64;
+          bits += 32;
+        } else {
+          add_four<Sums, queries>(sums, {load(rows), load(rows + 32)}, query, step == 0);
+          add_four<Sums, queries>(sums, {load(rows + 64), load(rows + 96)}, query + 4 * queries, false);
         }
-        rows += 64;
-        query += 4 * queries;
+        rows += 128;
+        query += 8 * queries;
       }
 #pragma GCC unroll 4
       for (int u = 0; u < queries; ++u)
         for (int h = 0; h < 2; ++h) totals[u][h] = Sums::widen(totals[u][h], sums[u][h]);
     }
-    const BlockHeader* header = header_of(segment, first + b);
-    const auto* fine = reinterpret_cast<const FineHeader*>(behind_low_planes(segment, first + b));
     const __m256 reach = _mm256_set1_ps(fine->reach);
     for (int h = 0; h < 2; ++h) {
       const __m256 scale = widen(header->scale + 8 * h), radius = widen(fine->radius + 8 * h);
@@ -202,14 +226,23 @@ void filter_six(const Segment& segment, int64_t first, int64_t blocks, const uin
   for (int u = 0; u < queries; ++u) counts[u] = found[u];
 }
 
+template <class Sums, int queries>
+void filter_six_of(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
+                   int32_t* counts) {
+  if (tile.opens)
+    filter_six<Sums, queries, true>(segment, first, blocks, codes, tile, hits, counts);
+  else
+    filter_six<Sums, queries, false>(segment, first, blocks, codes, tile, hits, counts);
+}
+
 template <class Sums>
-void filter_six_tile(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
+void filter_six_tile(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile,
                      Hit* const* hits, int32_t* counts) {
   switch (tile.queries) {
-    case 1: return filter_six<Sums, 1>(segment, first, blocks, codes, tile, hits, counts);
-    case 2: return filter_six<Sums, 2>(segment, first, blocks, codes, tile, hits, counts);
-    case 3: return filter_six<Sums, 3>(segment, first, blocks, codes, tile, hits, counts);
-    default: return filter_six<Sums, 4>(segment, first, blocks, codes, tile, hits, counts);
+    case 1: return filter_six_of<Sums, 1>(segment, first, blocks, codes, tile, hits, counts);
+    case 2: return filter_six_of<Sums, 2>(segment, first, blocks, codes, tile, hits, counts);
+    case 3: return filter_six_of<Sums, 3>(segment, first, blocks, codes, tile, hits, counts);
+    default: return filter_six_of<Sums, 4>(segment, first, blocks, codes, tile, hits, counts);
   }
 }
 
@@ -274,7 +307,7 @@ double squared_distance(const float* x, const float* y, int64_t floats) { return
 
 template <class Sums>
 constexpr aifw::Kernels table(const char* name) {
-  return {name,           filter<Sums>,   refine<Sums, 15>, unpack, filter_six_tile<Sums>, refine<Sums, 3>,
+  return {name,           filter<Sums>,   refine<Sums, 15>, filter_six_tile<Sums>, refine<Sums, 3>,
           inner_product, squared_distance};
 }
 

@@ -130,8 +130,8 @@ void unpack(const Segment& segment, int64_t first, int64_t blocks, uint8_t* code
     const uint8_t* pairs = reinterpret_cast<const uint8_t*>(header_of(segment, first + b) + 1);
     const uint8_t* bits = behind_low_planes(segment, first + b) + sizeof(FineHeader);
     for (int64_t g = 0; g < segment.code_dimensions / 8; ++g, pairs += 64, bits += 32, codes += 128) {
-      prefetch(pairs + segment.block_bytes);
-      if (g % 2 == 0) prefetch(bits + aifw::kBlockRows * segment.low_bytes);
+      prefetch(pairs + blocks * segment.block_bytes);
+      if (g % 2 == 0) prefetch(bits + blocks * aifw::kBlockRows * segment.low_bytes);
       const __m512i both = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits)));
       const __m512i pair = _mm512_loadu_si512(pairs);
       const __m512i first_codes = _mm512_or_si512(_mm512_and_si512(_mm512_slli_epi16(pair, 2), upper),
@@ -145,8 +145,9 @@ void unpack(const Segment& segment, int64_t first, int64_t blocks, uint8_t* code
 }
 
 template <class Sums, int queries>
-void filter_six(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
-                Hit* const* hits, int32_t* counts) {
+void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
+                int32_t* counts) {
+  if (tile.opens) unpack(segment, first, blocks, codes);
   int32_t found[queries] = {};
   for (int64_t b = 0; b < blocks; ++b) {
     const uint32_t mask = mask_of(segment, first + b);
@@ -185,7 +186,7 @@ void filter_six(const Segment& segment, int64_t first, int64_t blocks, const uin
 }
 
 template <class Sums>
-void filter_six_tile(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
+void filter_six_tile(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile,
                      Hit* const* hits, int32_t* counts) {
   switch (tile.queries) {
     case 1: return filter_six<Sums, 1>(segment, first, blocks, codes, tile, hits, counts);
@@ -259,7 +260,7 @@ double squared_distance(const float* x, const float* y, int64_t floats) { return
 
 template <class Sums>
 constexpr aifw::Kernels table(const char* name) {
-  return {name,          filter<Sums>,    refine<Sums, 15>, unpack, filter_six_tile<Sums>, refine<Sums, 3>,
+  return {name,          filter<Sums>,    refine<Sums, 15>, filter_six_tile<Sums>, refine<Sums, 3>,
           inner_product, squared_distance};
 }
 

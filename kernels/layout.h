@@ -64,7 +64,7 @@ struct Segment {
 struct Tile {
   int32_t queries;                // 1 ... kTileQueries
   int32_t biased;                 // whether BlockHeader::bias counts
-  int32_t ahead;                  // a hint: the blocks behind these come next, and may be fetched meanwhile
+  int32_t opens;                  // whether filter_six has to unpack the codes first
   const int8_t* codes;            // for every four dimensions p and query u, 4 bytes at 4 (p * queries + u): codes -127 ... 127 (-63 ... 63)
   int32_t offset[kTileQueries];   // 15 (63) times the sum of the query's codes
   float scale[kTileQueries];      // half (an eighth) of the query's scale
@@ -91,13 +91,12 @@ struct Kernels {
   // For each hit, the sum of low code * query code. The hits' rows are counted from row0.
   void (*refine)(const Segment& segment, int64_t row0, const int8_t* query, const Hit* hits, int32_t count, int32_t* sums);
 
-  // Writes codes of six bits, 4 code + bits, a byte each: 16 * code_dimensions a block, of which byte 64 p + 4 r + j is that of row r
-  // and component 4 p + j.
-  void (*unpack)(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes);
-
-  // Like filter, with what unpack has written, radius and reach of FineHeader, and all queries of the tile: hits and counts of each.
-  void (*filter_six)(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
-                      Hit* const* hits, int32_t* counts);
+  // Like filter, for all queries of the tile, with six bits and radius and reach of FineHeader: hits and counts of each. `codes` has
+  // room for codes of six bits, 4 code + bits, a byte each: 16 * code_dimensions a block, of which byte 64 p + 4 r + j is that of row r
+  // and component 4 p + j. The first tile of each range of blocks `opens` it and writes them; a block with no bit in its mask may be left
+  // out. The blocks behind the range should be on their way into the cache by then.
+  void (*filter_six)(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
+                     int32_t* counts);
 
   // Like refine, with the last two bits of the low codes only.
   void (*refine_six)(const Segment& segment, int64_t row0, const int8_t* query, const Hit* hits, int32_t count, int32_t* sums);

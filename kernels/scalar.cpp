@@ -67,8 +67,9 @@ void unpack(const Segment& segment, int64_t first, int64_t blocks, uint8_t* code
   }
 }
 
-void filter_six(const Segment& segment, int64_t first, int64_t blocks, const uint8_t* codes, const Tile& tile,
-                 Hit* const* hits, int32_t* counts) {
+void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
+                int32_t* counts) {
+  if (tile.opens) unpack(segment, first, blocks, codes);
   for (int u = 0; u < tile.queries; ++u) counts[u] = 0;
   for (int64_t b = 0; b < blocks; ++b) {
     const uint32_t mask = mask_of(segment, first + b);
@@ -123,6 +124,6 @@ double squared_distance(const float* x, const float* y, int64_t floats) {
 
 namespace aifw {
 
-const Kernels kScalar = {"scalar", filter, refine<15>, unpack, filter_six, refine<3>, inner_product, squared_distance};
+const Kernels kScalar = {"scalar", filter, refine<15>, filter_six, refine<3>, inner_product, squared_distance};
 
 }

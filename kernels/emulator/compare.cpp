@@ -194,12 +194,27 @@ class Comparison {
     blocks_ = random_.one_in(2) ? blocks - first_ : random_.between(0, blocks - first_);
   }
 
+  // What a table's tile that opens the range writes as codes of six bits.
+  void unpack_by(const Kernels& table, uint8_t* codes) {
+    Segment all = segment_;
+    all.mask = nullptr;
+    Tile tile = {};
+    tile.queries = 1;
+    tile.opens = 1;
+    tile.codes = make_codes(1, 0);
+    tile.threshold[0] = kInfinity;
+    Hit* lists[1] = {hits[0][0]};
+    int32_t count;
+    table.filter_six(all, first_, blocks_, codes, tile, lists, &count);
+  }
+
   // Codes of six bits: those of the blocks, or others, among them all 63.
   void make_six() {
     const int64_t size = blocks_ * kBlockRows * segment_.code_dimensions;
     uint8_t* six = six_bytes + sizeof six_bytes - size;
-    if (random_.one_in(2)) {
-      kScalar.unpack(segment_, first_, blocks_, six);
+    unpacked_ = random_.one_in(2);
+    if (unpacked_) {
+      unpack_by(kScalar, six);
     } else {
       fill(six, size, 63);
     }
@@ -210,7 +225,7 @@ class Comparison {
     Tile& t = tile_;
     t.queries = six ? random_.between(1, kTileQueries) : 1;
     t.biased = random_.between(0, 1);
-    t.ahead = random_.between(0, 1);
+    t.opens = six && unpacked_ ? random_.between(0, 1) : 0;
     t.codes = make_codes(t.queries, six ? kSixLimit : kFourLimit);
     for (int u = 0; u < t.queries; ++u) {
       // Now and then a number that is not exact as a float.
@@ -294,7 +309,8 @@ class Comparison {
     for (int k = 0; k < 2; ++k) {
       Hit* lists[kTileQueries];
       for (int u = 0; u < kTileQueries; ++u) lists[u] = hits[k][u] + list_start();
-      tables[k]->filter_six(segment_, first_, blocks_, six_, tile_, lists, counts[k]);
+      uint8_t* codes = tile_.opens ? unpacked[k] + kGuard : six_;
+      tables[k]->filter_six(segment_, first_, blocks_, codes, tile_, lists, counts[k]);
     }
     for (int u = 0; u < kTileQueries; ++u) check("filter_six", difference_of_hits(u), blocks_);
   }
@@ -305,7 +321,7 @@ class Comparison {
     const int64_t start = kMaxRows * kMaxDimensions - size;
     for (int k = 0; k < 2; ++k) {
       __builtin_memset(unpacked[k] + start, kUntouched & 0xff, static_cast<uint64_t>(size + 2 * kGuard));
-      tables[k]->unpack(segment_, first_, blocks_, unpacked[k] + start + kGuard);
+      unpack_by(*tables[k], unpacked[k] + start + kGuard);
     }
     const char* difference = nullptr;
     for (int64_t i = start; i < start + size + 2 * kGuard; ++i)
@@ -404,7 +420,8 @@ class Comparison {
   Tile tile_ = {};
   int first_ = 0;
   int blocks_ = 0;
-  const uint8_t* six_ = nullptr;
+  uint8_t* six_ = nullptr;
+  bool unpacked_ = false;  // whether six_ is what the blocks say
   bool extreme_ = false;   // numbers that are huge, tiny, infinite or none
   bool strained_ = false;  // sums near the largest there are
   int checks_ = 0;

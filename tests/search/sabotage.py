@@ -45,7 +45,7 @@ LAST_HALF_OF_256 = (ADD_OF_256, f"if (query + 8 < end) {ADD_OF_256}")
 OTHER_RADIUS = ("widen(fine->radius", "widen(header->radius")
 OTHER_REACH = ("fine->reach", "segment.reach[first + b]")
 FIFTEEN = ("refine<Sums, 3>", "refine<Sums, 15>")
-FOUR_FOR_THREE = ("filter_six<Sums, 3>", "filter_six<Sums, 4>")
+FOUR_FOR_THREE = ("<Sums, 3>(segment", "<Sums, 4>(segment")
 UNTOUCHED_COUNT = ("counts[u] = found[u]", "if (found[u]) counts[u] = found[u]")
 CODES_OF_FIRST = ("codes + b * aifw", "codes + (first + b) * aifw")
 ONE_GROUP_MORE = ("g < segment.code_dimensions / 8;", "g <= segment.code_dimensions / 8;")
@@ -108,10 +108,10 @@ MISTAKES = [
             ("avx2", ("filter",), *TWO_STEPS_MORE),
             ("avx2", ("filter_six",), *ONE_STEP_MORE),
             ("avx2", ("refine",), "m + 16 * kStepsOfFour", "m + 16 * (kStepsOfFour + 2)"),
-            ("avx2", ("unpack",), "_mm256_srli_epi16(two, 2)", "two"),
-            ("avxvnni", ("unpack",), "h ? _mm256_srli_epi16(both, 4) : both", "both"),
-            ("avx2", ("unpack",), *ONE_GROUP_MORE),
-            ("avxvnni", ("unpack",), *FIRST_BLOCKS),
+            ("avx2", ("unpack",), "_mm256_srli_epi16(packed.bits, 2)", "packed.bits"),
+            ("avxvnni", ("unpack",), "_mm256_srli_epi16(packed.bits, 4)", "packed.bits"),
+            ("avx2", ("unpack",), "store(rows + 64, last)", "store(rows, last)"),
+            ("avxvnni", ("unpack",), "bits += 32", "bits += 16"),
             ("avxvnni", ("filter_six",), *OTHER_RADIUS),
             ("avx2", ("filter_six",), *OTHER_REACH),
             ("avx2", ("filter_six",), *FOUR_FOR_THREE),
