@@ -281,6 +281,9 @@ class Index:
         return ids
 
     def _entries(self, allow: Selection | None, deny: Selection | None) -> tuple[list[Entry], int]:
+        if allow is None and deny is None:
+            snapshot = self._content.snapshot
+            return snapshot.entries(), snapshot.live
         while True:
             snapshot = self._content.snapshot
             masks: list[Masks | None] = [None if each is None else each.masks(snapshot) for each in (allow, deny)]

@@ -20,8 +20,7 @@ from aifw.search.growth import difference, read_source, write_source
 from aifw.search.index import Index
 from aifw.search.kinds import Index as IndexKind
 from aifw.search.kinds import IndexSettings, VectorsSettings, locate
-from aifw.search.opening import rounded
-from aifw.search.segment import bytes_of_a_row
+from aifw.search.segment import bytes_of_a_row, rounded
 from aifw.search.storage import FILE_BYTES
 from aifw.search.storing import Writer, link_or_copy
 from aifw.search.vectors import HIGHEST_ID

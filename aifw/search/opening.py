@@ -20,7 +20,7 @@ import numpy as np
 from aifw.errors import ArtifactCorrupt, InputInvalid, StateError, StateTooNew
 from aifw.search.arrays import MOST_DIMENSIONS
 from aifw.search.backend import METRICS
-from aifw.search.segment import BLOCK_ROWS, HEADER_BYTES, Segment, layout, over
+from aifw.search.segment import BLOCK_ROWS, HEADER_BYTES, Segment, layout, over, rounded
 from aifw.search.vectors import HIGHEST_ID
 
 FORMAT = "aifw.index"
@@ -238,11 +238,6 @@ def header_of(description: Description, segment: Segment) -> bytes:
 
 def _integer(value: Any, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def rounded(rows: int) -> int:
-    """Rows in whole blocks."""
-    return -(-rows // BLOCK_ROWS) * BLOCK_ROWS
 
 
 def manifest_digest(content: dict[str, Any]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import mmap
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -39,6 +38,11 @@ class Section:
     def size(self) -> int:
         """Bytes."""
         return prod(self.shape) * self.dtype.itemsize
+
+
+def rounded(rows: int) -> int:
+    """Rows in whole blocks."""
+    return -(-rows // BLOCK_ROWS) * BLOCK_ROWS
 
 
 def layout(dimensions: int, capacity: int) -> tuple[tuple[Section, ...], int]:
@@ -150,7 +154,7 @@ def allocate(dimensions: int, rows: int) -> Segment:
     Raises:
         MemoryRefused: There is not that much address space.
     """
-    capacity = -(-max(rows, 1) // BLOCK_ROWS) * BLOCK_ROWS
+    capacity = rounded(max(rows, 1))
     size = layout(dimensions, capacity)[1]
     try:
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -177,8 +181,3 @@ def mask_of(rows: NDArray[np.int64], capacity: int) -> NDArray[np.uint16]:
     bits[rows] = 1
     words: NDArray[np.uint16] = np.packbits(bits, bitorder="little").view("<u2").astype(np.uint16, copy=False)
     return words
-
-
-def total(segments: Sequence[Segment]) -> int:
-    """Rows of all that were not removed."""
-    return sum(each.live for each in segments)

@@ -39,9 +39,8 @@ from aifw.search.opening import (
     manifest_digest,
     map_segment,
     read_manifest,
-    rounded,
 )
-from aifw.search.segment import BLOCK_ROWS, HEADER_BYTES, Segment, allocate, bytes_of_a_row, layout, over
+from aifw.search.segment import BLOCK_ROWS, HEADER_BYTES, Segment, allocate, bytes_of_a_row, layout, over, rounded
 
 _PARTIAL = ".partial-"
 FILE_BYTES = 512 << 20
@@ -219,7 +218,7 @@ def _described(directory: Path, description: Description, segment: Segment) -> d
     if segment.removed:
         assert segment.mask is not None
         # Bits beyond the rows may be anything in memory, and are zero in a file.
-        bits = np.zeros(-(-segment.count // BLOCK_ROWS) * BLOCK_ROWS, np.uint8)
+        bits = np.zeros(rounded(segment.count), np.uint8)
         bits[segment.live_rows()] = 1
         content = np.packbits(bits, bitorder="little").tobytes()
         name = f"{sha256(content).hexdigest()}.mask"
