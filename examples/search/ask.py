@@ -28,4 +28,6 @@ def main(question: str) -> None:
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        sys.exit("say what to look for: python ask.py why does bread rise")
     main(" ".join(sys.argv[1:]))

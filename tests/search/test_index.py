@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import gc
+import re
 import threading
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ METRICS = {"cosine": "cosine", "inner_product": "inner_product", "l2": "squared_
 
 ROWS = np.random.default_rng(7).standard_normal((200, 17)).astype(np.float32)
 HIGHEST = 2**63 - 1
+README = Path(__file__).parents[2] / "README.md"
 
 
 def check(
@@ -235,6 +239,29 @@ def test_pinned_and_counted_threads_change_nothing(computing: Backend) -> None:
 def test_searches_that_make_no_sense_are_refused(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(InputInvalid, match=message):
         Index.build(ROWS).search(**{"queries": ROWS, "k": 1, **arguments})  # type: ignore[arg-type]
+
+
+def test_ids_to_find_may_be_a_set_and_may_repeat(computing: Backend) -> None:
+    for ids in (None, np.arange(200) * 3):
+        index = Index.build(ROWS, ids)
+        step = 1 if ids is None else 3
+        some = [9 * step, 4 * step, 9 * step, 10**6, 4 * step]
+        for wanted in (some, set(some), dict.fromkeys(some).keys(), index.selection(some)):
+            assert sorted(index.search(ROWS[0], 5, allow=wanted)[0].tolist()) == [4 * step, 9 * step]
+            assert not {4 * step, 9 * step} & set(index.search(ROWS[0], 200, deny=wanted)[0].tolist())
+        assert index.remove({4 * step, 9 * step, 10**6}) == 2
+
+
+def test_what_the_readme_shows_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (shown,) = re.findall(
+        r"```python\n((?:(?!```).)*Index\.build.*?)```", README.read_text(encoding="utf-8"), re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(shown, names)
+    assert len(names["index"]) == 10_000
+    assert names["index"].dimensions == 384
+    assert names["ids"].shape == names["scores"].shape == (10,)
 
 
 def test_an_empty_index_is_not_searched() -> None:
