@@ -3,8 +3,11 @@
 // and dot product", 2005). Where that does not decide the rounding, all bits are summed in fixed point (Kulisch).
 #include "exact.h"
 
+#include <cfloat>
 #include <cmath>
 #include <cstring>
+
+static_assert(FLT_EVAL_METHOD == 0, "rounding errors are only known where each operation rounds to its own type");
 
 namespace aifw {
 namespace {
