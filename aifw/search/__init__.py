@@ -23,13 +23,24 @@ __all__ = ["Index", "KernelInfo", "Selection", "kernel_info"]
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name (PEP 562)."""
+    """Import a public name (PEP 562).
+
+    Raises:
+        DependencyMissing: numpy is not installed.
+    """
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'aifw.search' has no attribute {name!r}")
     from importlib import import_module
 
-    found: object = getattr(import_module(home), name)
+    try:
+        found: object = getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if error.name != "numpy":
+            raise
+        from aifw.errors import DependencyMissing
+
+        raise DependencyMissing(f"aifw.search.{name} needs numpy", hint="pip install 'aifw[search]'") from error
     globals()[name] = found
     return found
 

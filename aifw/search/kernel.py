@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from aifw.errors import UsageError
+from aifw.errors import DependencyMissing, UsageError
 from aifw.hardware.cgroup import cpu_quota, groups
 from aifw.hardware.cores import Cores, find_cores
 from aifw.hardware.cores import default_threads as threads_for
@@ -56,6 +56,7 @@ def kernel_info() -> KernelInfo:
 
     Raises:
         UsageError: `AIFW_SIMD` asks for what nobody knows or this machine cannot do.
+        DependencyMissing: numpy is not installed.
     """
     kernel, reason = (None, f"{NO_KERNEL}={os.environ[NO_KERNEL]}") if _left_out() else _kernel()
     if kernel is None:
@@ -113,6 +114,8 @@ def _extension() -> tuple[ModuleType | None, str | None]:
     try:
         return import_module(_EXTENSION), None
     except ModuleNotFoundError as error:
+        if error.name == "numpy":
+            raise DependencyMissing("a search needs numpy", hint="pip install 'aifw[search]'") from error
         if error.name != _EXTENSION:
             raise
         return None, "aifw was installed without its compiled kernel"

@@ -157,6 +157,27 @@ def test_a_choice_is_one_of_the_usable() -> None:
         kernel.choose("avx2", (), (), "installed without")
 
 
+@pytest.mark.parametrize("name", ["Index", "Selection", "kernel_info()"])
+def test_without_numpy_it_is_said_what_to_install(extension: ModuleType, name: str) -> None:
+    script = (
+        "import sys\n"
+        "class NoNumpy:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'numpy': raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, NoNumpy())\n"
+        "import aifw.search\n"
+        "from aifw.errors import DependencyMissing\n"
+        f"try: aifw.search.{name}\n"
+        "except DependencyMissing as error: print(error, error.hint)"
+    )
+    environment = {each: value for each, value in os.environ.items() if each not in {kernel.VARIABLE, kernel.NO_KERNEL}}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "numpy" in done.stdout
+    assert "pip install 'aifw[search]'" in done.stdout
+
+
 def _info(wanted: str | None, before: str = "", left_out: str = "") -> str:
     """What a new process says of its kernel, or of its refusal."""
     script = (
