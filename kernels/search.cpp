@@ -144,27 +144,22 @@ class Scan {
 
   void chunk(int32_t index, int64_t block, int64_t blocks) {
     const Segment& segment = plan_.segments[index];
-    if (plan_.six) {
-      codes_.resize(blocks * kBlockRows * segment.code_dimensions + kCacheLine);
-      plan_.kernels.unpack(segment, block, blocks, unpacked());
-    }
+    if (plan_.six) codes_.resize(blocks * kBlockRows * segment.code_dimensions + kCacheLine);
     for (size_t q = first_; q < last_; q += kTileQueries) {
       const PackedTile& packed = plan_.tiles[q / kTileQueries];
       Tile tile = packed.tile;
       tile.codes = packed.codes.data();
-      tile.ahead = q == first_;
-      bool any = false;
+      tile.opens = q == first_;
       for (int32_t u = 0; u < tile.queries; ++u) {
         Bar& bar = bars_[q + u - first_];
-        any = any || bar.filtered;
         bar.raise(plan_, q + u);
         tile.threshold[u] = bar.threshold;
       }
       int32_t counts[kTileQueries] = {};
       Hit* const hits[kTileQueries] = {hits_[0].data(), hits_[1].data(), hits_[2].data(), hits_[3].data()};
-      if (any && plan_.six)
+      if (plan_.six)
         plan_.kernels.filter_six(segment, block, blocks, unpacked(), tile, hits, counts);
-      else if (any)
+      else if (bars_[q - first_].filtered)
         counts[0] = plan_.kernels.filter(segment, block, blocks, tile, hits[0]);
       for (int32_t u = 0; u < tile.queries; ++u) {
         Candidates& candidates = candidates_[q + u - first_];
