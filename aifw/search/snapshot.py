@@ -68,8 +68,10 @@ class Snapshot:
         if not len(self.segments):
             return np.full(len(ids), -1)
         number = np.searchsorted(self.first_ids, ids, side="right") - 1
-        row = ids - np.where(number >= 0, self.first_ids[number], 0)
-        return np.where((number >= 0) & (row < self.counts[number]), self.bases[number] + row, -1)
+        row = ids - self.first_ids[number]
+        slots: NDArray[np.int64] = self.bases[number] + row
+        slots[(number < 0) | (row >= self.counts[number])] = -1
+        return slots
 
     def places(self, slots: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Number of the segment and of the row of each slot; the segment is -1 where no row can be found."""
