@@ -22,7 +22,7 @@ LEVELS = ("scalar", "avx2", "avxvnni", "avx512", "avx512vnni")
 """Instruction sets the kernel knows, from the most modest. Without a choice, the last usable one is taken."""
 
 NO_KERNEL = "AIFW_NO_KERNEL"
-"""Environment variable: set to anything but 0, numpy does the work although there is a kernel."""
+"""Environment variable: set to 1, numpy does the work although there is a kernel."""
 
 NUMPY = "numpy"
 """What stands for no kernel: numpy does the work."""
@@ -94,7 +94,7 @@ def _cores(allowed: frozenset[int]) -> Cores:
 
 
 def _left_out() -> bool:
-    return os.environ.get(NO_KERNEL, "0") not in {"", "0"}
+    return os.environ.get(NO_KERNEL, "").lower() not in {"", "0", "false", "no", "off"}
 
 
 @cache

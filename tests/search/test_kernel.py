@@ -218,7 +218,7 @@ def test_numpy_may_be_chosen() -> None:
 
 def test_a_kernel_that_is_left_out_is_not_said_to_run() -> None:
     assert _info("avx2", left_out="1") == "numpy|False|None|AIFW_NO_KERNEL=1"
-    assert _info(None, left_out="0") == _info(None)
+    assert _info(None, left_out="0") == _info(None, left_out="False") == _info(None)
 
 
 def test_an_installation_without_the_kernel_says_so() -> None:
