@@ -54,6 +54,7 @@ void grow(Shared& shared) {
       }
 #ifdef PUBLISH_EARLY  // a mistake, for a test that shows it would be seen
       segment.count.store(last, std::memory_order_release);
+      shared.wait(4);
 #endif
       const double norm = segment.arrays.encode(shared.metric, first, last, 1 + static_cast<int>(random() % 3));
       segment.largest.store(std::max(segment.largest.load(), norm));
