@@ -13,21 +13,21 @@ constexpr size_t kThinAbove = 8192;
 
 }  // namespace
 
-void Candidates::note_lower(double lower) {
-  if (full()) {
-    if (lower <= lowest_.front()) return;
-    std::pop_heap(lowest_.begin(), lowest_.end(), std::greater<>());
-    lowest_.back() = lower;
+void Least::note(double lower, int64_t k) {
+  // Nearly all that is scored later is below, and needs no lock.
+  if (lower < now()) return;
+  const std::lock_guard<std::mutex> guard(mutex_);
+  if (static_cast<int64_t>(best_.size()) < k) {
+    best_.push_back(lower);
   } else {
-    lowest_.push_back(lower);
+    if (lower <= best_.front()) return;
+    std::pop_heap(best_.begin(), best_.end(), std::greater<>());
+    best_.back() = lower;
   }
-  std::push_heap(lowest_.begin(), lowest_.end(), std::greater<>());
-  if (!full()) return;
+  std::push_heap(best_.begin(), best_.end(), std::greater<>());
+  if (static_cast<int64_t>(best_.size()) < k) return;
   // Scores are rounded: rows that differ by less than that may tie, and then the smaller id comes first.
-  const double least = lowest_.front() - std::fabs(lowest_.front()) * 0x1p-48;
-  double known = shared_least_.load(std::memory_order_relaxed);
-  while (known < least && !shared_least_.compare_exchange_weak(known, least, std::memory_order_relaxed)) {
-  }
+  least_.store(best_.front() - std::fabs(best_.front()) * 0x1p-48, std::memory_order_relaxed);
 }
 
 void Candidates::score(Candidate& candidate) {
@@ -52,7 +52,7 @@ void Candidates::score(Candidate& candidate) {
   candidate.upper = merit + doubt;
   candidate.lower = merit - doubt;
   candidate.state = Candidate::kScored;
-  note_lower(candidate.lower);
+  shared_.note(candidate.lower, k_);
 }
 
 void Candidates::add(int32_t segment, int64_t row, double upper) {
@@ -122,13 +122,11 @@ void Candidates::finish() {
 void Candidates::take(Candidates& other) {
   for (const Candidate& candidate : other.all_)
     if (candidate.upper >= least()) all_.push_back(candidate);
-  for (const double lower : other.lowest_) note_lower(lower);
   other.clear();
 }
 
 void Candidates::clear() {
   std::vector<Candidate>().swap(all_);
-  std::vector<double>().swap(lowest_);
 }
 
 }  // namespace aifw

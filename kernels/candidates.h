@@ -2,6 +2,8 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <limits>
+#include <mutex>
 #include <vector>
 
 #include "layout.h"
@@ -23,17 +25,32 @@ struct Candidate {
   State state;
 };
 
+// What a row must reach to be among the k best for one query, by all rows that any thread has scored so far.
+class Least {
+ public:
+  // Rows whose merit is below this cannot be among the best. It only ever rises.
+  double now() const { return least_.load(std::memory_order_relaxed); }
+
+  // A row was scored whose merit is at least this.
+  void note(double lower, int64_t k);
+
+  // Gives the memory back, once nothing is to be noted any more.
+  void clear() { std::vector<double>().swap(best_); }
+
+ private:
+  std::atomic<double> least_{-std::numeric_limits<double>::infinity()};
+  std::mutex mutex_;
+  std::vector<double> best_;  // heap of the k largest lower bounds, the smallest on top
+};
+
 // One query's candidates among some of the rows.
 class Candidates {
  public:
   Candidates(const Query& query, const std::vector<Segment>& segments, const Kernels& kernels, Metric metric, int64_t k,
-             std::atomic<double>& shared_least)
-      : query_(query), segments_(segments), kernels_(kernels), metric_(metric), k_(k), shared_least_(shared_least) {}
+             Least& shared)
+      : query_(query), segments_(segments), kernels_(kernels), metric_(metric), k_(k), shared_(shared) {}
 
-  // Rows whose merit is below this cannot be among the best. It only ever rises.
-  double least() const { return shared_least_.load(std::memory_order_relaxed); }
-
-  bool full() const { return static_cast<int64_t>(lowest_.size()) >= k_; }
+  double least() const { return shared_.now(); }
 
   // Enters a row known by a bound of its merit.
   void add(int32_t segment, int64_t row, double upper);
@@ -56,7 +73,6 @@ class Candidates {
 
  private:
   void score(Candidate& candidate);
-  void note_lower(double lower);
   void make_exact(Candidate& candidate);
   void settle();
   void thin();
@@ -66,9 +82,8 @@ class Candidates {
   const Kernels& kernels_;
   Metric metric_;
   int64_t k_;
-  std::atomic<double>& shared_least_;
+  Least& shared_;
   std::vector<Candidate> all_;
-  std::vector<double> lowest_;  // heap of the k largest lower bounds, the smallest on top
 };
 
 }  // namespace aifw

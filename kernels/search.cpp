@@ -60,7 +60,7 @@ struct Plan {
   bool six;  // begin with six bits
   std::vector<Query> queries;
   std::vector<PackedTile> tiles;
-  std::unique_ptr<std::atomic<double>[]> least;
+  std::vector<Least> least;
 
   bool filters(const Segment& segment, const Query& query) const {
     if (metric == kCosine) return true;
@@ -101,7 +101,7 @@ struct Bar {
   float threshold = -std::numeric_limits<float>::infinity();
 
   void raise(const Plan& plan, size_t index) {
-    const double now = plan.least[index].load(std::memory_order_relaxed);
+    const double now = plan.least[index].now();
     if (!filtered) threshold = std::numeric_limits<float>::infinity();
     if (!filtered || now == least) return;
     least = now;
@@ -280,10 +280,9 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
                   int64_t k, int threads, const std::vector<int>& processors, int64_t* ids, double* scores) {
   Statistics statistics;
   if (!count || !k) return statistics;
-  Plan plan{segments, active(), metric, k, count >= kQueriesForSix, {}, {}, nullptr};
+  Plan plan{segments, active(), metric, k, count >= kQueriesForSix, {}, {}, {}};
   plan.queries.resize(count);
-  plan.least = std::make_unique<std::atomic<double>[]>(count);
-  for (int64_t q = 0; q < count; ++q) plan.least[q].store(-kInfinity, std::memory_order_relaxed);
+  plan.least = std::vector<Least>(count);
   const int64_t tiles = (count + kTileQueries - 1) / kTileQueries;
   plan.tiles.resize(tiles);
   run_parallel(threads, processors, (tiles + 15) / 16, [&](int64_t task) {
@@ -314,6 +313,7 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
       scores[at++] = candidate.score;
     }
     best.clear();
+    plan.least[q].clear();
   };
   run_parallel(threads, processors, groups * row_tasks, [&](int64_t task) {
     const int64_t group = task / row_tasks, first = group_begin(group), last = group_begin(group + 1);
