@@ -22,8 +22,10 @@ constexpr int64_t kUnpackedBlocks = 16;
 constexpr int64_t kPartsPerThread = 4;
 // A thread looks for no more results than this at a time: while it does, each takes several times the memory it takes in the answer.
 constexpr int64_t kResultsAtOnce = int64_t{1} << 21;
-// One query reads more than it computes: with four bits it reads least. More queries share what is read.
-constexpr int64_t kQueriesForSix = 2;
+// One query reads more than it computes: with four bits it reads least, unless they leave too many rows to be refined. Then it
+// goes on with six for so many blocks, and twice as many each time that four still does no better. More queries share what is read.
+constexpr int64_t kBlocksOfSix = 64;
+constexpr int64_t kShareForSix = 4;
 constexpr size_t kCacheLine = 64;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -57,9 +59,10 @@ struct Plan {
   const Kernels& kernels;
   Metric metric;
   int64_t k;
-  bool six;  // begin with six bits
-  std::vector<Query> queries;
+  std::vector<Query> queries;  // coded for six bits
   std::vector<PackedTile> tiles;
+  std::vector<Query> alone;  // a query that has no others beside it, coded for four bits
+  std::vector<PackedTile> tile_alone;
   std::vector<Least> least;
 
   bool filters(const Segment& segment, const Query& query) const {
@@ -127,9 +130,13 @@ class Scan {
     const Segment& segment = plan_.segments[part.segment];
     bars_.assign(last_ - first_, Bar{});
     for (size_t q = first_; q < last_; ++q) bars_[q - first_].filtered = plan_.filters(segment, plan_.queries[q]);
-    const int64_t step = plan_.six ? kUnpackedBlocks : kChunkBlocks;
-    for (int64_t block = part.first; block < part.last; block += step)
-      chunk(part.segment, block, std::min(step, part.last - block));
+    for (int64_t block = part.first; block < part.last;) {
+      six_ = plan_.alone.empty() || blocks_of_six_ > 0;
+      const int64_t blocks = std::min(six_ ? kUnpackedBlocks : kChunkBlocks, part.last - block);
+      blocks_of_six_ -= blocks;
+      chunk(part.segment, block, blocks);
+      block += blocks;
+    }
     if (!part.with_rest) return;
     for (int64_t row = segment.count / kBlockRows * kBlockRows; row < segment.count; ++row)
       for (size_t q = first_; q < last_; ++q)
@@ -144,9 +151,9 @@ class Scan {
 
   void chunk(int32_t index, int64_t block, int64_t blocks) {
     const Segment& segment = plan_.segments[index];
-    if (plan_.six) codes_.resize(blocks * kBlockRows * segment.code_dimensions + kCacheLine);
+    if (six_) codes_.resize(blocks * kBlockRows * segment.code_dimensions + kCacheLine);
     for (size_t q = first_; q < last_; q += kTileQueries) {
-      const PackedTile& packed = plan_.tiles[q / kTileQueries];
+      const PackedTile& packed = six_ ? plan_.tiles[q / kTileQueries] : plan_.tile_alone[0];
       Tile tile = packed.tile;
       tile.codes = packed.codes.data();
       tile.opens = q == first_;
@@ -157,15 +164,19 @@ class Scan {
       }
       int32_t counts[kTileQueries] = {};
       Hit* const hits[kTileQueries] = {hits_[0].data(), hits_[1].data(), hits_[2].data(), hits_[3].data()};
-      if (plan_.six)
+      if (six_) {
         plan_.kernels.filter_six(segment, block, blocks, unpacked(), tile, hits, counts);
-      else if (bars_[q - first_].filtered)
+      } else if (bars_[0].filtered) {
         counts[0] = plan_.kernels.filter(segment, block, blocks, tile, hits[0]);
+        const bool too_many = bars_[0].least > -kInfinity && counts[0] > blocks * kBlockRows / kShareForSix;
+        blocks_of_six_ = too_many ? next_of_six_ : 0;
+        next_of_six_ = too_many ? 2 * next_of_six_ : kBlocksOfSix;
+      }
       for (int32_t u = 0; u < tile.queries; ++u) {
         Candidates& candidates = candidates_[q + u - first_];
         candidates.statistics.rows += blocks * kBlockRows;
         if (bars_[q + u - first_].filtered) {
-          refine(index, block * kBlockRows, plan_.queries[q + u], hits[u], counts[u], candidates);
+          refine(index, block * kBlockRows, six_ ? plan_.queries[q + u] : plan_.alone[0], hits[u], counts[u], candidates);
         } else {
           for (int64_t row = block * kBlockRows; row < (block + blocks) * kBlockRows; ++row)
             if (may_be_found(segment, row)) candidates.score(index, row);
@@ -184,8 +195,8 @@ class Scan {
   void refine(int32_t index, int64_t row0, const Query& query, const Hit* hits, int32_t count, Candidates& candidates) {
     if (!count) return;
     const Segment& segment = plan_.segments[index];
-    (plan_.six ? plan_.kernels.refine_six : plan_.kernels.refine)(segment, row0, query.codes.data(), hits, count,
-                                                                    sums_.data());
+    const auto kernel = six_ ? plan_.kernels.refine_six : plan_.kernels.refine;
+    kernel(segment, row0, query.codes.data(), hits, count, sums_.data());
     candidates.statistics.refined += count;
     int32_t kept = 0;
     for (int32_t i = 0; i < count; ++i) {
@@ -218,7 +229,7 @@ class Scan {
     const auto* header = reinterpret_cast<const BlockHeader*>(segment.blocks + block * segment.block_bytes);
     const double scale = widen(header->scale[lane]) * query.scale;
     // The whole code is 16 * code + low code, or 4 * six bits + the last two, and stands for scale / 16 times itself less 127.5.
-    const double middle = scale / 32 * ((plan_.six ? 8.0 : 32.0) * hit.dot + 2.0 * sum - 255.0 * query.code_sum);
+    const double middle = scale / 32 * ((six_ ? 8.0 : 32.0) * hit.dot + 2.0 * sum - 255.0 * query.code_sum);
     const double fine = segment.fine[row];
     const double spread = fine * query.reach + (segment.reach[block] + widen(header->radius[lane]) + fine) * query.error;
     const double rounding = 0x1p-48 * (std::fabs(middle) + spread) + 0x1p-200;
@@ -234,6 +245,9 @@ class Scan {
   size_t first_, last_;
   std::vector<Candidates>& candidates_;
   std::vector<Bar> bars_;
+  bool six_ = true;             // whether this chunk begins with six bits
+  int64_t blocks_of_six_ = 0;   // a lone query begins with six bits for so many more
+  int64_t next_of_six_ = kBlocksOfSix;
   std::vector<Hit> hits_[kTileQueries];
   std::vector<uint8_t> codes_;
   std::vector<int32_t> sums_;
@@ -280,7 +294,7 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
                   int64_t k, int threads, const std::vector<int>& processors, int64_t* ids, double* scores) {
   Statistics statistics;
   if (!count || !k) return statistics;
-  Plan plan{segments, active(), metric, k, count >= kQueriesForSix, {}, {}, {}};
+  Plan plan{segments, active(), metric, k, {}, {}, {}, {}, {}};
   plan.queries.resize(count);
   plan.least = std::vector<Least>(count);
   const int64_t tiles = (count + kTileQueries - 1) / kTileQueries;
@@ -288,10 +302,14 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
   run_parallel(threads, processors, (tiles + 15) / 16, [&](int64_t task) {
     for (int64_t t = 16 * task; t < std::min(tiles, 16 * task + 16); ++t) {
       for (int64_t q = t * kTileQueries; q < std::min(count, (t + 1) * kTileQueries); ++q)
-        plan.queries[q] = prepare(queries + q * dimensions, dimensions, metric, plan.six);
+        plan.queries[q] = prepare(queries + q * dimensions, dimensions, metric, true);
     }
   });
   for (int64_t t = 0; t < tiles; ++t) plan.tiles[t] = pack(plan.queries, t * kTileQueries, metric);
+  if (count == 1) {
+    run_parallel(1, {}, 1, [&](int64_t) { plan.alone = {prepare(queries, dimensions, metric, false)}; });
+    plan.tile_alone = {pack(plan.alone, 0, metric)};
+  }
 
   // With many queries each thread takes some of them, with few each takes some of the rows.
   const bool by_query = threads > 1 && tiles / 2 >= threads;
