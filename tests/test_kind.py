@@ -108,7 +108,9 @@ def test_built_in_kinds_keep_the_contract(kind: AnyKind) -> None:
         module, _, found = getattr(kind, attribute).partition(":")
         assert module.startswith("aifw.")
         assert found.isidentifier()
-    assert all(extra in {"train", "openvino", "cluster", "cloud", "serve"} for extra in kind.requires.values())
+    assert all(
+        extra in {"train", "search", "openvino", "cluster", "cloud", "serve"} for extra in kind.requires.values()
+    )
 
 
 def test_looking_up_a_kind_imports_only_its_module() -> None:
