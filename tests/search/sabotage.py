@@ -47,7 +47,7 @@ OTHER_REACH = ("fine->reach", "segment.reach[first + b]")
 FIFTEEN = ("refine<Sums, 3>", "refine<Sums, 15>")
 FOUR_FOR_THREE = ("<Sums, 3>(segment", "<Sums, 4>(segment")
 UNTOUCHED_COUNT = ("counts[u] = found[u]", "if (found[u]) counts[u] = found[u]")
-CODES_OF_FIRST = ("codes + b * aifw", "codes + (first + b) * aifw")
+CODES_OF_OTHER = ("codes + b * aifw", "codes + (b ? b - 1 : 0) * aifw")
 ONE_GROUP_MORE = ("g < segment.code_dimensions / 8;", "g <= segment.code_dimensions / 8;")
 FIRST_BLOCKS = ("behind_low_planes(segment, first + b) + sizeof", "behind_low_planes(segment, b) + sizeof")
 FUSED = (
@@ -76,7 +76,7 @@ MISTAKES = [
             ("avx512vnni", ("filter_six",), *OTHER_REACH),
             ("avx512vnni", ("filter_six",), *FOUR_FOR_THREE),
             ("avx512", ("filter_six",), *UNTOUCHED_COUNT),
-            ("avx512vnni", ("filter_six",), *CODES_OF_FIRST),
+            ("avx512vnni", ("filter_six",), *CODES_OF_OTHER),
             (
                 "avx512vnni",
                 BOTH,
@@ -116,7 +116,7 @@ MISTAKES = [
             ("avx2", ("filter_six",), *OTHER_REACH),
             ("avx2", ("filter_six",), *FOUR_FOR_THREE),
             ("avxvnni", ("filter_six",), *UNTOUCHED_COUNT),
-            ("avx2", ("filter_six",), *CODES_OF_FIRST),
+            ("avx2", ("unpack", "filter_six"), *CODES_OF_OTHER),
             (
                 "avxvnni",
                 BOTH,
