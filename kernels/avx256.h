@@ -9,6 +9,7 @@
 
 #include <immintrin.h>
 
+#include "blocks.h"
 #include "kernels.h"
 
 namespace {
@@ -40,18 +41,6 @@ inline __m256i broadcast(const int8_t* four) {
 inline __m256 widen(const uint16_t* bfloats) {
   const __m128i loaded = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bfloats));
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(loaded), 16));
-}
-
-inline uint32_t mask_of(const Segment& segment, int64_t block) {
-  return segment.mask ? __atomic_load_n(segment.mask + block, __ATOMIC_RELAXED) : 0xffff;
-}
-
-inline const BlockHeader* header_of(const Segment& segment, int64_t block) {
-  return reinterpret_cast<const BlockHeader*>(segment.blocks + block * segment.block_bytes);
-}
-
-inline const uint8_t* behind_low_planes(const Segment& segment, int64_t block) {
-  return segment.low + aifw::kBlockRows * (block * segment.low_bytes + segment.code_dimensions / 2);
 }
 
 // Appends those of the eight rows from `row` whose bound is not below the threshold of query u. Returns how many hits there are.

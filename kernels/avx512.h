@@ -14,6 +14,7 @@
 #endif
 #include <immintrin.h>
 
+#include "blocks.h"
 #include "kernels.h"
 
 namespace {
@@ -53,18 +54,6 @@ inline __m512i broadcast(const int8_t* four) {
 }
 
 inline void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0); }
-
-inline uint32_t mask_of(const Segment& segment, int64_t block) {
-  return segment.mask ? __atomic_load_n(segment.mask + block, __ATOMIC_RELAXED) : 0xffff;
-}
-
-inline const BlockHeader* header_of(const Segment& segment, int64_t block) {
-  return reinterpret_cast<const BlockHeader*>(segment.blocks + block * segment.block_bytes);
-}
-
-inline const uint8_t* behind_low_planes(const Segment& segment, int64_t block) {
-  return segment.low + aifw::kBlockRows * (block * segment.low_bytes + segment.code_dimensions / 2);
-}
 
 // Appends those of the 16 rows from `row` whose bound is not below the threshold of query u. Returns how many hits there are.
 inline int32_t append(int32_t row, uint32_t mask, __m512i dots, __m512 scale, __m512 radius, __m512 reach, const float* bias,

@@ -7,21 +7,12 @@
 #include <limits>
 #include <vector>
 
+#include "bounds.h"
 #include "exact.h"
 #include "threads.h"
 
 namespace aifw {
 namespace {
-
-// Bounds are computed in double arithmetic; this covers their own rounding for up to 2^18 dimensions.
-constexpr double kInflate = 1 + 0x1p-30;
-// Smaller scales and norms are raised to this, so that no product of the filter leaves the range of normal floats.
-constexpr double kFloor = 0x1p-60;
-
-float round_up(double value) {
-  const float nearest = static_cast<float>(value);
-  return nearest < value ? std::nextafterf(nearest, std::numeric_limits<float>::infinity()) : nearest;
-}
 
 // The smallest bfloat16 not below a positive value; infinity if there is none.
 uint16_t bfloat_up(double value) {
@@ -29,13 +20,6 @@ uint16_t bfloat_up(double value) {
   uint32_t bits;
   std::memcpy(&bits, &single, sizeof bits);
   return static_cast<uint16_t>((bits + 0xffff) >> 16);
-}
-
-double bfloat_value(uint16_t bfloat) {
-  const uint32_t bits = static_cast<uint32_t>(bfloat) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
 }
 
 int code_of(double steps) { return std::clamp(static_cast<int>(std::floor(steps)), 0, 15); }

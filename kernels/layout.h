@@ -56,7 +56,8 @@ struct Segment {
   const float* fine;        // per encoded row: at least the norm of what codes and low plane leave out
   const double* norms;      // per row: its Euclidean norm, rounded once
   const int64_t* ids;       // per row
-  const uint16_t* mask;     // per block, one bit a row: whether it may be found; null if all may. Covers the rows behind the blocks, too
+  const uint16_t* mask;     // per block, one bit a row: whether it may be found; null if all may. Covers the rows behind the blocks, too.
+                            // It must gain no bit while a search runs: a block without any is not unpacked
   double largest;           // at least every row's norm
 };
 

@@ -5,21 +5,15 @@
 #include <cmath>
 #include <limits>
 
+#include "bounds.h"
 #include "encode.h"
 #include "exact.h"
 
 namespace aifw {
 namespace {
 
-constexpr double kInflate = 1 + 0x1p-30;
-constexpr double kFloor = 0x1p-60;
 // More than every rounding of the filter's arithmetic together.
 constexpr double kSlack = 0x1p-20;
-
-float round_up(double value) {
-  const float nearest = static_cast<float>(value);
-  return nearest < value ? std::nextafterf(nearest, std::numeric_limits<float>::infinity()) : nearest;
-}
 
 }  // namespace
 

@@ -1,4 +1,5 @@
 // For any processor, and the reading of what the other files must compute.
+#include "blocks.h"
 #include "kernels.h"
 
 namespace {
@@ -23,14 +24,6 @@ bool passes(const Tile& tile, int u, int32_t dot, uint16_t scale, uint16_t radiu
   float bound = middle + spread;
   if (tile.biased) bound = bound + bias;
   return !(bound < tile.threshold[u]);
-}
-
-uint32_t mask_of(const Segment& segment, int64_t block) {
-  return segment.mask ? __atomic_load_n(segment.mask + block, __ATOMIC_RELAXED) : 0xffff;
-}
-
-const uint8_t* behind_low_planes(const Segment& segment, int64_t block) {
-  return segment.low + aifw::kBlockRows * (block * segment.low_bytes + segment.code_dimensions / 2);
 }
 
 int32_t filter(const Segment& segment, int64_t first, int64_t blocks, const Tile& tile, Hit* hits) {

@@ -7,6 +7,7 @@
 #include <limits>
 #include <memory>
 
+#include "bounds.h"
 #include "candidates.h"
 #include "dispatch.h"
 #include "query.h"
@@ -33,13 +34,6 @@ float round_down(double value) {
   if (value > std::numeric_limits<float>::max()) return std::numeric_limits<float>::max();
   const float nearest = static_cast<float>(value);
   return nearest > value ? std::nextafterf(nearest, -std::numeric_limits<float>::infinity()) : nearest;
-}
-
-double widen(uint16_t bfloat) {
-  const uint32_t bits = static_cast<uint32_t>(bfloat) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
 }
 
 bool may_be_found(const Segment& segment, int64_t row) {
@@ -227,11 +221,11 @@ class Scan {
   Found bound(const Segment& segment, int64_t row0, const Query& query, const Hit& hit, int32_t sum) const {
     const int64_t row = row0 + hit.row, block = row / kBlockRows, lane = row % kBlockRows;
     const auto* header = reinterpret_cast<const BlockHeader*>(segment.blocks + block * segment.block_bytes);
-    const double scale = widen(header->scale[lane]) * query.scale;
+    const double scale = bfloat_value(header->scale[lane]) * query.scale;
     // The whole code is 16 * code + low code, or 4 * six bits + the last two, and stands for scale / 16 times itself less 127.5.
     const double middle = scale / 32 * ((six_ ? 8.0 : 32.0) * hit.dot + 2.0 * sum - 255.0 * query.code_sum);
     const double fine = segment.fine[row];
-    const double spread = fine * query.reach + (segment.reach[block] + widen(header->radius[lane]) + fine) * query.error;
+    const double spread = fine * query.reach + (segment.reach[block] + bfloat_value(header->radius[lane]) + fine) * query.error;
     const double rounding = 0x1p-48 * (std::fabs(middle) + spread) + 0x1p-200;
     if (plan_.metric != kSquaredDistance)
       return {middle * query.unit, (middle + spread + rounding) * query.unit, hit.row};
