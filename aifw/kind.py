@@ -86,6 +86,8 @@ class Forecast:
         work: Size of the job in units of the kind's own choice; with the measured time of earlier runs it corrects later forecasts.
         facts: What the outputs are expected to look like, by output name, for the forecasts of dependants.
         note: A decision worth a word in the plan: `batch 32 (auto)`.
+        parts: What the middle of the memory is made of, in bytes by name, for people: `{"weights": ..., "activations": ...}`.
+        uncorrected: The middles of memory and seconds as the kind stated them, where measured runs of this machine corrected them.
     """
 
     memory: Estimate
@@ -95,16 +97,29 @@ class Forecast:
     work: float = 0.0
     facts: Mapping[str, Facts] = field(default_factory=dict)
     note: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    uncorrected: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """One finished job of a kind on this machine. Bytes, seconds, and the forecast's `work`."""
+    """One finished job of a kind on this machine. Bytes, seconds, and the forecast's `work`.
+
+    Attributes:
+        device: Where it computed.
+        expected_memory: The middle of its kind's own forecast, before any correction; None if it is not known.
+        expected_seconds: The same of the time.
+        exceeded: It was ended because it exceeded its memory, so it would have needed more than `memory`, and its time says nothing.
+    """
 
     memory: float
     seconds: float
     work: float
     settings: Facts = field(default_factory=dict)
+    device: str = "cpu"
+    expected_memory: float | None = None
+    expected_seconds: float | None = None
+    exceeded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +130,7 @@ class History:
 
     def rate(self) -> float | None:
         """Median seconds per unit of work, or None before the first run."""
-        rates = sorted(past.seconds / past.work for past in self.past if past.work > 0)
+        rates = sorted(past.seconds / past.work for past in self.past if past.work > 0 and not past.exceeded)
         return rates[len(rates) // 2] if rates else None
 
 
@@ -183,6 +198,8 @@ class Kind(Generic[S]):
         requires: Import names of packages the work needs, and the extra that brings them: `{"torch": "train"}`.
         seeded: True if the result depends on `job.seed`, which then is part of the identity.
         cores: What a job keeps busy: one core, or all it may have. Jobs run side by side while cores and memory last.
+        workload: Row of the placement matrix (`aifw/hardware/placement.yaml`): what sort of work it is, and so where it is best done.
+        runs_on: Families of devices its code can compute on: `cpu`, `xpu`, `cuda`, `npu`, `ncs2`.
         moves_alias: For a kind whose result decides about an alias: the settings that name the alias and the candidate.
             The output carries the fact `verdict`; see `aifw.plan.verdict`.
     """
@@ -196,6 +213,8 @@ class Kind(Generic[S]):
     requires: ClassVar[Mapping[str, str]] = {}
     seeded: ClassVar[bool] = False
     cores: ClassVar[Literal["one", "all"]] = "one"
+    workload: ClassVar[str] = "data"
+    runs_on: ClassVar[tuple[str, ...]] = ("cpu",)
     moves_alias: ClassVar[tuple[str, str] | None] = None
 
     def observe(self, settings: S, workspace: Workspace) -> Observation | None:
@@ -211,7 +230,15 @@ class Kind(Generic[S]):
         return None
 
     def forecast(self, settings: S, inputs: Mapping[str, InputFacts], machine: Machine, history: History) -> Forecast:
-        """Say what a job will need. `inputs` is by reference field; `observation` holds the facts of what `observe` saw, if it saw anything."""
+        """Say what a job will need at the place `machine` describes.
+
+        Args:
+            settings: Of the resource.
+            inputs: By reference field; `observation` holds the facts of what `observe` saw, if it saw anything.
+            machine: As seen from the place considered: `devices[0]` is where the job would compute and `cpu.cores` how many
+                processors it would have. The planner asks once for each place and chooses.
+            history: Finished jobs of this kind. The planner corrects what is returned here by it, so most kinds need not look.
+        """
         raise NotImplementedError
 
     def settled(self, settings: S, standing: Standing) -> str | None:

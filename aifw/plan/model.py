@@ -82,6 +82,29 @@ class PlannedInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a job will compute, and why.
+
+    Attributes:
+        column: Of the placement matrix: `performance_cores`.
+        label: For people, short: `P-cores`, `iGPU`, `NPU`, `cpu`.
+        device: As a job names it: `cpu`, `xpu:0`.
+        cpus: Processors the worker is kept on; empty does not restrict it.
+        threads: How many it computes with, never more than processors.
+        because: Why it is there: `best for vector search`.
+        next_best: What came second and why it did not come first; or why there is no second.
+    """
+
+    column: str
+    label: str
+    device: str
+    cpus: tuple[int, ...]
+    threads: int
+    because: str = ""
+    next_best: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One resource in a plan.
 
@@ -105,6 +128,7 @@ class Step:
     inputs: tuple[PlannedInput, ...] = ()
     after: tuple[str, ...] = ()
     device: str = ""
+    placement: Placement | None = None
     forecast: Forecast | None = None
     effect_only: bool = False
     start: float | None = None
