@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -391,22 +391,25 @@ def _scheduled(spec: Spec, steps: list[Step], budget: int, threads: int) -> tupl
     if not jobs:
         return steps, Totals(0, "", budget, 0, 0, 0, 0, 0)
 
-    def estimate(bound: Literal["low", "mid", "high"]) -> Schedule:
+    def estimate(bound: Literal["low", "mid", "high"], order: Sequence[str] | None = None) -> Schedule:
         tasks = [
             Task(
                 step.address,
                 step.after,
-                min(budget, round(forecast.memory.high)),
                 getattr(forecast.seconds, bound),
-                threads if spec.resources[step.address].kind.cores == "all" else 1,
+                {
+                    "memory": min(budget, round(forecast.memory.high)),
+                    "threads": threads if spec.resources[step.address].kind.cores == "all" else 1,
+                },
             )
             for step, forecast in jobs
             if bound != "low" or step.action in CERTAIN
         ]
-        return schedule(_with_indirect(tasks, steps), budget, threads)
+        return schedule(_with_indirect(tasks, steps), {"memory": budget, "threads": threads}, order)
 
     # Shorter jobs can make a list schedule longer, so the three are put in order.
-    low, expected, high = estimate("low").end, estimate("mid"), estimate("high").end
+    expected = estimate("mid")
+    low, high = estimate("low", expected.order).end, estimate("high", expected.order).end
     totals = Totals(
         memory=expected.memory,
         memory_at=expected.memory_at,

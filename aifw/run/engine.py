@@ -195,12 +195,10 @@ class Engine:
         """Whether a job may start beside those that run."""
         running = self._running.values()
         return fits(
-            memory,
-            threads,
-            sum(each.memory for each in running),
-            sum(each.threads for each in running),
-            self._limits.memory,
-            self._limits.threads,
+            {"memory": memory, "threads": threads},
+            {"memory": sum(each.memory for each in running), "threads": sum(each.threads for each in running)},
+            {"memory": self._limits.memory, "threads": self._limits.threads},
+            alone=not running,
         )
 
     def _forecast(self, step: Step, resource: Resource, inputs: Mapping[str, Resolved]) -> Forecast:
