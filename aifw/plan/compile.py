@@ -11,6 +11,8 @@ from aifw.kind import Forecast, History, InputFacts, Kind, Standing
 from aifw.plan.graph import edges, order, upstream
 from aifw.plan.identity import combine, differences, input_differences, own_identity
 from aifw.plan.model import CERTAIN, PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step, Totals
+from aifw.plan.needs import memory_budget as memory_budget  # noqa: PLC0414 - also found here by who compiles
+from aifw.plan.needs import total_threads as total_threads  # noqa: PLC0414
 from aifw.plan.schedule import Schedule, Task, schedule
 from aifw.plan.snapshot import UNRECORDED, Binding, Snapshot
 from aifw.plan.verdict import consequence
@@ -18,19 +20,6 @@ from aifw.spec.models import Resource, Spec
 from aifw.units import format_bytes
 
 _NO_HISTORY = History()
-
-
-def memory_budget(spec: Spec, snapshot: Snapshot) -> int:
-    """Bytes that running jobs may use together: the spec's budget, never more than the machine's pool less the reserve."""
-    available = max(0, snapshot.machine.memory.pool - spec.hardware.memory.reserve)
-    asked = spec.hardware.memory.budget
-    return available if asked is None else min(asked, available)
-
-
-def total_threads(spec: Spec, snapshot: Snapshot) -> int:
-    """Processor threads for all running jobs together."""
-    asked = spec.hardware.threads
-    return snapshot.machine.cpu.cores if asked == "auto" else asked
 
 
 def compile(  # noqa: A001 - the word of the design

@@ -49,6 +49,8 @@ class MemorySettings(Settings):
     """Most memory that running jobs may use together. Default: what the machine has, less the reserve."""
     reserve: Size = 1024**3
     """Memory left to everything else on the machine."""
+    profile: Literal["conservative", "aggressive"] = "conservative"
+    """How jobs are admitted: `conservative` when the high of their forecast fits beside what runs, `aggressive` when its middle does."""
 
 
 class HardwareSettings(Settings):
