@@ -110,6 +110,7 @@ class Past:
         expected_memory: The middle of its kind's own forecast, before any correction; None if it is not known.
         expected_seconds: The same of the time.
         exceeded: It was ended because it exceeded its memory, so it would have needed more than `memory`, and its time says nothing.
+        age: Runs of the engine that began since the one it was part of.
     """
 
     memory: float
@@ -120,6 +121,7 @@ class Past:
     expected_memory: float | None = None
     expected_seconds: float | None = None
     exceeded: bool = False
+    age: int = 0
 
 
 @dataclass(frozen=True, slots=True)
