@@ -9,8 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from aifw.hardware.tree import LARGEST, Number, look, number, plain
+
 _UNLIMITED = 1 << 60
 """Version 1 has no word for it: it prints the largest number of pages, in bytes."""
+_LARGEST_NUMBER = (1 << 64) - 1
+_LONGEST_QUOTA = 10**15
+_UNREADABLE = "control groups cannot be read, so a limit may hold that is not known"
+_DEEPEST = 64
+"""Groups between this process and the root; each costs several files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +27,12 @@ class Group:
     Attributes:
         path: Its folder.
         version: 1 or 2.
+        name: As the kernel names it below the mount: `/user.slice`; the topmost that is visible is `/`.
     """
 
     path: Path
     version: int
+    name: str = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +40,51 @@ class Groups:
     """The groups that govern this process, innermost first.
 
     Attributes:
+        cpuset: Those that say which processors and memory nodes may be used.
         unknown: Why something that should be there could not be read, or empty.
     """
 
     memory: tuple[Group, ...] = ()
     cpu: tuple[Group, ...] = ()
+    cpuset: tuple[Group, ...] = ()
     unknown: str = ""
 
 
 def groups(root: Path = Path("/")) -> Groups:
-    """Find the control groups of this process.
+    """Find the control groups of this process. Whatever the files hold, there is an answer.
 
     Args:
         root: Where `proc` and `sys` are.
     """
-    try:
-        memberships = _memberships((root / "proc/self/cgroup").read_text(encoding="utf-8"))
-        mounts = _mounts((root / "proc/self/mountinfo").read_text(encoding="utf-8"))
-    except OSError as error:
-        return Groups(unknown=f"control groups cannot be read: {error}")
+    texts: list[str] = []
+    for path in ("proc/self/cgroup", "proc/self/mountinfo"):
+        found = look(f"{root}/{path}", LARGEST)
+        if found.problem:
+            return Groups(unknown=f"{_UNREADABLE}: /{path} {found.problem}")
+        texts.append(found.text)
+    memberships, mounts = _memberships(texts[0]), _mounts(texts[1])
     unified = _ancestors(root, "", 2, memberships, mounts)
+    unknown = ""
+    if not memberships and texts[0].strip():
+        unknown = f"{_UNREADABLE}: /proc/self/cgroup names no group"
     return Groups(
         memory=(*_ancestors(root, "memory", 1, memberships, mounts), *unified),
         cpu=(*_ancestors(root, "cpu", 1, memberships, mounts), *unified),
+        cpuset=(*_ancestors(root, "cpuset", 1, memberships, mounts), *unified),
+        unknown=unknown,
     )
 
 
-def memory_limit(found: Groups) -> int | None:
+def memory_limit(found: Groups, unknown: list[str] | None = None) -> int | None:
     """The smallest memory limit, in bytes, or None if no visible group has one.
 
     `memory.high` counts as a limit: a group above it is throttled until it is hardly running.
+
+    Args:
+        found: From `groups`.
+        unknown: Gets a sentence for every limit that is there and cannot be read.
     """
-    return min((limit for group in found.memory for limit in _memory_limits(group)), default=None)
+    return min((limit for group in found.memory for limit in _memory_limits(group, unknown)), default=None)
 
 
 def memory_left(found: Groups) -> int | None:
@@ -72,52 +94,114 @@ def memory_left(found: Groups) -> int | None:
     """
     left: list[int] = []
     for group in found.memory:
-        usage, pages = (
-            ("memory.usage_in_bytes", "total_inactive_file")
-            if group.version == 1
-            else ("memory.current", "inactive_file")
-        )
-        used = _number(group.path / usage)
-        limits = _memory_limits(group) if used else []
-        if limits:
-            cached = sum(_field(group.path / "memory.stat", pages))
-            left.append(max(0, min(limits) - max(0, used[0] - cached)))
+        used = memory_used(group)
+        limits = _memory_limits(group, None) if used is not None else []
+        if limits and used is not None:
+            pages = "total_inactive_file" if group.version == 1 else "inactive_file"
+            cached = field(group, "memory.stat", pages).value or 0
+            left.append(max(0, min(limits) - max(0, used - cached)))
     return min(left, default=None)
 
 
-def _memory_limits(group: Group) -> list[int]:
+def memory_used(group: Group) -> int | None:
+    """Bytes charged to a group, those of the page cache included, or None if it does not tell."""
+    return value(group, "memory.usage_in_bytes" if group.version == 1 else "memory.current").value
+
+
+def memory_limits(group: Group) -> tuple[tuple[str, Number], ...]:
+    """The memory limits of one group, by the name of the file that tells them; `max` and what version 1 prints for it are none."""
     if group.version == 1:
         # What lies above the root of a namespace is invisible, but version 1 still tells the smallest limit of all.
-        found = [
-            *_number(group.path / "memory.limit_in_bytes"),
-            *_field(group.path / "memory.stat", "hierarchical_memory_limit"),
-        ]
+        found = (
+            ("memory.limit_in_bytes", value(group, "memory.limit_in_bytes")),
+            ("memory.stat", field(group, "memory.stat", "hierarchical_memory_limit")),
+        )
     else:
-        found = [*_number(group.path / "memory.max"), *_number(group.path / "memory.high")]
-    return [limit for limit in found if limit < _UNLIMITED]
+        found = (("memory.max", value(group, "memory.max")), ("memory.high", value(group, "memory.high")))
+    return tuple(
+        (name, each if each.value is None or each.value < _UNLIMITED else Number(None)) for name, each in found
+    )
 
 
-def cpu_quota(found: Groups) -> float | None:
-    """The smallest processor quota, in cores, or None if no visible group has one."""
+def _memory_limits(group: Group, unknown: list[str] | None) -> list[int]:
+    found = memory_limits(group)
+    if unknown is not None:
+        unknown += [f"a memory limit is not known: {each.why}" for _, each in found if each.why and not each.missing]
+    return [each.value for _, each in found if each.value is not None]
+
+
+def cpu_quota(found: Groups, unknown: list[str] | None = None) -> float | None:
+    """The smallest processor quota, in cores, or None if no visible group has one.
+
+    Args:
+        found: From `groups`.
+        unknown: Gets a sentence for every quota that is there and cannot be read.
+    """
     quotas: list[float] = []
     for group in found.cpu:
-        if group.version == 1:
-            quota, period = _number(group.path / "cpu.cfs_quota_us"), _number(group.path / "cpu.cfs_period_us")
-        else:
-            words = _text(group.path / "cpu.max").split()
-            quota, period = [int(word) for word in words[:1] if word.isdigit()], [int(word) for word in words[1:2]]
-        if quota and period and quota[0] > 0 and period[0] > 0:
-            quotas.append(quota[0] / period[0])
+        quota, why = quota_of(group)
+        if quota is not None:
+            quotas.append(quota)
+        elif why and unknown is not None:
+            unknown.append(f"a processor quota is not known: {why}")
     return min(quotas, default=None)
+
+
+def quota_of(group: Group) -> tuple[float | None, str]:
+    """Processor quota of one group in cores, or None, and why it is not known where there may be one."""
+    if group.version == 1:
+        quota = value(group, "cpu.cfs_quota_us", least=-1, most=_LONGEST_QUOTA)
+        period = value(group, "cpu.cfs_period_us", least=1, most=_LONGEST_QUOTA)
+        if quota.missing or quota.value == -1:
+            return None, ""
+        name = "cpu.cfs_quota_us"
+    else:
+        found = look(f"{group.path}/cpu.max")
+        name = "cpu.max"
+        if found.missing:
+            return None, ""
+        if found.problem:
+            return None, f"{name} of {group.name} {found.problem}"
+        words = [*found.text.split(), "", ""]
+        if words[0] == "max":
+            return None, ""
+        shown = f"{name} of {group.name}"
+        quota = number(words[0], shown, 1, _LONGEST_QUOTA)
+        period = number(words[1], f"the period in {shown}", 1, _LONGEST_QUOTA)
+    if quota.value and period.value:
+        return quota.value / period.value, ""
+    return None, quota.why or period.why or f"{name} of {group.name} says 0, which cannot be"
+
+
+def value(group: Group, name: str, least: int = 0, most: int = _LARGEST_NUMBER) -> Number:
+    """The number a file of a group holds; `max` is no number and no mystery either."""
+    found = look(f"{group.path}/{name}")
+    shown = f"{name} of {group.name}"
+    if found.problem:
+        return Number(None, f"{shown} {found.problem}", found.missing)
+    return Number(None) if found.text.strip() == "max" else number(found.text, shown, least, most)
+
+
+def field(group: Group, name: str, key: str) -> Number:
+    """The number behind a key in a file of a group (`memory.stat`); one that is not there is missing."""
+    found = look(f"{group.path}/{name}")
+    shown = f"{key} in {name} of {group.name}"
+    if found.problem:
+        return Number(None, f"{shown} {found.problem}", found.missing)
+    for line in found.text.splitlines():
+        first, _, rest = line.partition(" ")
+        if first == key:
+            return number(rest, shown, 0, _LARGEST_NUMBER)
+    return Number(None, f"{shown} does not exist", missing=True)
 
 
 def _memberships(text: str) -> dict[str, str]:
     """Path of the group by controller, from lines `4:memory:/path`; the unified hierarchy has the empty name."""
     found: dict[str, str] = {}
     for line in text.splitlines():
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            found[controller] = path
+        words = line.split(":", 2)
+        if len(words) == 3 and words[2].startswith("/"):
+            found.update(dict.fromkeys(words[1].split(","), words[2]))
     return found
 
 
@@ -125,14 +209,14 @@ def _mounts(text: str) -> dict[str, tuple[str, str]]:
     """Root and mount point of each mounted hierarchy, by controller; the unified hierarchy has the empty name."""
     found: dict[str, tuple[str, str]] = {}
     for line in text.splitlines():
-        left, separator, right = line.partition(" - ")
+        left, _, right = line.partition(" - ")
         words, kind = left.split(" "), right.split(" ")
-        if not separator or kind[0] not in {"cgroup", "cgroup2"}:
+        if len(words) < 5 or kind[0] not in {"cgroup", "cgroup2"}:
             continue
         where = (_unescape(words[3]), _unescape(words[4]))
         if kind[0] == "cgroup2":
             found[""] = where
-        else:
+        elif len(kind) > 2:
             found.update(dict.fromkeys(kind[2].split(","), where))
     return found
 
@@ -157,24 +241,7 @@ def _ancestors(
     names = [name for name in inside.split("/") if name]
     if ".." in names:
         names = []
-    return tuple(Group(top.joinpath(*names[:depth]), version) for depth in range(len(names), -1, -1))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except OSError:
-        return ""
-
-
-def _number(path: Path) -> list[int]:
-    text = _text(path).strip()
-    return [int(text)] if text.lstrip("-").isdigit() else []
-
-
-def _field(path: Path, name: str) -> list[int]:
-    for line in _text(path).splitlines():
-        key, _, value = line.partition(" ")
-        if key == name:
-            return [int(value)]
-    return []
+    depths = range(min(len(names), _DEEPEST), -1, -1)
+    return tuple(
+        Group(top.joinpath(*names[:depth]), version, plain(f"/{'/'.join(names[:depth])}", 4096)) for depth in depths
+    )

@@ -1,4 +1,7 @@
-"""What is here, read from /proc and /sys in a few milliseconds: no library is asked and no process started."""
+"""What planning needs to know of this machine, read from /proc and /sys: no library is asked and no process started.
+
+All that can be read is `aifw.hardware.survey`.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ import os
 from pathlib import Path
 
 from aifw.errors import MemoryRefused
+from aifw.hardware.accelerators import accelerators
 from aifw.hardware.cgroup import cpu_quota, groups, memory_limit
 from aifw.hardware.cores import find_cores
 from aifw.hardware.cpulist import parse_cpu_list
-from aifw.hardware.machine import Accelerator, Cpu, Machine, Memory
+from aifw.hardware.machine import Cpu, Machine, Memory
+from aifw.hardware.meminfo import amounts, meminfo
+from aifw.hardware.tree import LARGEST, Number, Tree, plain
 
-_INTEL = "8086"
+__all__ = ["meminfo", "probe"]
 
 
 def probe(root: Path = Path("/")) -> Machine:
@@ -24,129 +30,103 @@ def probe(root: Path = Path("/")) -> Machine:
         root: Where `proc` and `sys` are.
 
     Raises:
-        MemoryRefused: The machine does not say how much memory it has, so nothing can be promised.
+        MemoryRefused: The machine does not say how much memory it has or how much of it is free, so nothing can be promised.
     """
+    tree = Tree(root)
     unknown: list[str] = []
     governed = groups(root)
     if governed.unknown:
         unknown.append(governed.unknown)
-    total, available = _memory(root, unknown)
-    model, flags, processors = _processor(root, unknown)
-    told = _allowed(root)
+    total, available, swap_total, swap_free = _memory(tree, unknown)
+    model, flags, processors = _processor(tree, unknown)
+    told = _allowed(tree)
     allowed = told or processors
     if allowed is None:
         unknown.append("the number of processors is not known; one is assumed")
         allowed = 1
     layout = find_cores(root, None if told else range(allowed))
-    quota = cpu_quota(governed)
+    quota = cpu_quota(governed, unknown)
     cores = allowed if quota is None else max(1, min(allowed, int(quota)))
     return Machine(
-        name=_host(root),
+        name=_host(tree),
         cpu=Cpu(model=model, cores=cores, flags=flags, layout=layout),
-        memory=Memory(total=total, available=available, limit=memory_limit(governed)),
+        memory=Memory(
+            total=total,
+            available=available,
+            limit=memory_limit(governed, unknown),
+            swap_total=swap_total,
+            swap_free=swap_free,
+        ),
         devices=("cpu",),
-        detected=_accelerators(root),
+        detected=accelerators(root),
         unknown=tuple(unknown),
     )
 
 
-def meminfo(root: Path = Path("/")) -> dict[str, int]:
-    """/proc/meminfo in bytes, by name.
-
-    Raises:
-        MemoryRefused: It cannot be read.
-    """
-    path = root / "proc/meminfo"
-    try:
-        lines = path.read_text(encoding="ascii").splitlines()
-    except OSError as error:
+def _memory(tree: Tree, unknown: list[str]) -> tuple[int, int, int | None, int | None]:
+    """All there is and what can be had, then the same of swap space, in bytes."""
+    path = tree.root / "proc/meminfo"
+    found = tree.look("proc/meminfo")
+    told = amounts(found.text)
+    absent = "is not told"
+    total = told.get("MemTotal", Number(None, absent))
+    if not total.value:
+        why = found.problem or f"has no MemTotal that could be true ({total.why or 'it is zero'})"
         raise MemoryRefused(
-            f"how much memory there is cannot be found out: {error}",
+            f"how much memory there is cannot be found out: {path} {why}",
             hint="aifw needs the /proc of Linux to keep a budget",
-        ) from error
-    found: dict[str, int] = {}
-    for line in lines:
-        name, _, rest = line.partition(":")
-        words = rest.split()
-        if words and words[0].isdigit():
-            found[name] = int(words[0]) * (1024 if words[1:] == ["kB"] else 1)
-    return found
+        )
+    available, free = told.get("MemAvailable", Number(None, absent)), told.get("MemFree", Number(None, absent))
+    if available.value is None or available.value > total.value:
+        why = "this kernel has no MemAvailable" if "MemAvailable" not in told else available.why
+        why = why or "MemAvailable in /proc/meminfo is larger than MemTotal, which cannot be"
+        if free.value is None or free.value > total.value:
+            raise MemoryRefused(
+                f"how much memory is free cannot be found out: {why}, and {path} has no MemFree that could be true",
+                hint="aifw needs the /proc of Linux to keep a budget",
+            )
+        unknown.append(f"{why}; free memory, a lower bound, stands for it")
+        available = free
+    swap_total, swap_free = told.get("SwapTotal", Number(None, absent)), told.get("SwapFree", Number(None, absent))
+    if swap_total.value is None or swap_free.value is None or swap_free.value > swap_total.value:
+        unknown.append(
+            "how much swap space is free is not known: /proc/meminfo does not tell it or tells what cannot be"
+        )
+        swap_free = Number(None)
+    return total.value, available.value or 0, swap_total.value, swap_free.value
 
 
-def _memory(root: Path, unknown: list[str]) -> tuple[int, int]:
-    found = meminfo(root)
-    if "MemTotal" not in found:
-        raise MemoryRefused(f"{root / 'proc/meminfo'} has no MemTotal, so how much memory there is is unknown")
-    if "MemAvailable" in found:
-        return found["MemTotal"], found["MemAvailable"]
-    unknown.append("this kernel has no MemAvailable; free memory, a lower bound, stands for it")
-    return found["MemTotal"], found.get("MemFree", 0)
-
-
-def _processor(root: Path, unknown: list[str]) -> tuple[str, frozenset[str], int | None]:
+def _processor(tree: Tree, unknown: list[str]) -> tuple[str, frozenset[str], int | None]:
     """Name, flags and number of processors. The first processor's flags stand for all: Linux offers only what all have."""
-    try:
-        lines = (root / "proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        unknown.append(f"the processor's name and instruction sets cannot be read: {error}")
+    found = tree.look("proc/cpuinfo", LARGEST)
+    if found.problem:
+        unknown.append(f"the processor's name and instruction sets are not known: /proc/cpuinfo {found.problem}")
         return "unknown", frozenset(), None
     model, flags, processors = "unknown", frozenset[str](), 0
-    for line in lines:
+    for line in found.text.splitlines():
         if line.startswith("processor"):
             processors += 1
         elif processors > 1:
             continue
         elif line.startswith("model name"):
-            model = line.partition(":")[2].strip()
+            model = plain(line.partition(":")[2]) or "unknown"
         elif line.startswith(("flags", "Features")):
             flags = frozenset(line.partition(":")[2].split())
+    if not flags:
+        unknown.append("the instruction sets of the processor are not known: /proc/cpuinfo lists none")
     return model, flags, processors or None
 
 
-def _allowed(root: Path) -> int | None:
+def _allowed(tree: Tree) -> int | None:
     """How many processors the scheduler lets this process use (affinity, cpuset)."""
-    if root == Path("/"):
+    if tree.root == Path("/"):
         return len(os.sched_getaffinity(0))
-    try:
-        lines = (root / "proc/self/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
+    lines = tree.look("proc/self/status").text.splitlines()
     ranges = next((line.partition(":")[2] for line in lines if line.startswith("Cpus_allowed_list:")), "")
     return len(parse_cpu_list(ranges) or ()) or None
 
 
-def _host(root: Path) -> str:
-    if root == Path("/"):
+def _host(tree: Tree) -> str:
+    if tree.root == Path("/"):
         return os.uname().nodename
-    try:
-        return (root / "proc/sys/kernel/hostname").read_text(encoding="utf-8").strip() or "unknown"
-    except OSError:
-        return "unknown"
-
-
-def _accelerators(root: Path) -> tuple[Accelerator, ...]:
-    gpus = _intel(root / "sys/class/drm", "renderD*")
-    npus = _intel(root / "sys/class/accel", "accel*")
-    return (
-        *(Accelerator(f"xpu:{index}", f"Intel GPU {what}", driver) for index, (what, driver) in enumerate(gpus)),
-        *(
-            Accelerator("npu" if index == 0 else f"npu:{index}", f"Intel NPU {what}", driver)
-            for index, (what, driver) in enumerate(npus)
-        ),
-    )
-
-
-def _intel(folder: Path, pattern: str) -> list[tuple[str, str]]:
-    """PCI id and driver of Intel's devices of a class, in the kernel's order."""
-    nodes = sorted(folder.glob(pattern), key=lambda node: (len(node.name), node.name))
-    found: list[tuple[str, str]] = []
-    for node in nodes:
-        try:
-            lines = (node / "device/uevent").read_text(encoding="ascii", errors="replace").splitlines()
-        except OSError:
-            continue
-        facts = dict(line.split("=", 1) for line in lines if "=" in line)
-        identity = facts.get("PCI_ID", "")
-        if identity.startswith(f"{_INTEL}:"):
-            found.append((identity, facts.get("DRIVER", "unknown")))
-    return found
+    return plain(tree.look("proc/sys/kernel/hostname").text) or "unknown"

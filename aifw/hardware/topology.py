@@ -20,12 +20,12 @@ Software Developer's Manual, volume 2, CPUID.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Literal
 
 from aifw.hardware.cpulist import format_cpu_list, parse_cpu_list
+from aifw.hardware.tree import look, read_bytes
 
 CoreKind = Literal["performance", "efficient", "low-power", "unknown"]
 
@@ -177,19 +177,11 @@ class Topology:
 
 def read(path: str) -> str:
     """What a small file holds, or nothing if it cannot be read."""
-    return _read_bytes(path, 1 << 14).decode("ascii", errors="replace")
+    return look(path, 1 << 14).text
 
 
-def _read_bytes(path: str, size: int, position: int | None = None) -> bytes:
-    """The plain calls: `Path.read_text` takes several times as long, and a machine may have hundreds of processors."""
+def _read_bytes(path: str, size: int, position: int) -> bytes:
     try:
-        # A hostile tree may hold a pipe nobody writes to.
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        return read_bytes(path, size, position)
+    except (OSError, ValueError):
         return b""
-    try:
-        return os.read(file, size) if position is None else os.pread(file, size, position)
-    except OSError:
-        return b""
-    finally:
-        os.close(file)
