@@ -44,6 +44,37 @@ WORKLOADS: tuple[Workload, ...] = get_args(Workload)
 Matrix = Mapping[str, Mapping[Column, Rating]]
 """Rating by workload and column; a column that is not there is `never`."""
 
+WORKLOAD_WORDS: Mapping[Workload, str] = MappingProxyType(
+    {
+        "embeddings": "embedding",
+        "vector_search": "vector search",
+        "lora_training": "LoRA training",
+        "dpo": "DPO",
+        "sft": "supervised fine-tuning",
+        "full_training": "training of all weights",
+        "ppo": "PPO",
+        "inference": "inference",
+        "int8_inference": "INT8 inference",
+        "reranking": "reranking",
+        "gating": "gating",
+        "data": "reading and preparing data",
+    }
+)
+"""Workloads for people, to follow "best for"."""
+
+COLUMN_WORDS: Mapping[Column, str] = MappingProxyType(
+    {
+        "npu": "an NPU",
+        "integrated_gpu": "a GPU that computes in the machine's memory",
+        "discrete_gpu": "a GPU with memory of its own",
+        "ncs2": "a Neural Compute Stick 2",
+        "performance_cores": "the performance cores, or all cores where they are of one kind",
+        "efficient_cores": "the efficient and low-power cores",
+        "cloud": "a rented machine",
+    }
+)
+"""Columns for people."""
+
 LABELS: Mapping[Column, str] = MappingProxyType(
     {
         "npu": "NPU",

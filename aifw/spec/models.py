@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from aifw.kind import AnyKind, Output
-from aifw.settings import VARIABLE_PATTERN, Ref, Settings, Size
+from aifw.settings import VARIABLE_PATTERN, Ref, Settings
+from aifw.spec.hardware import NUMBERED_DEVICE_PATTERN, HardwareSettings
 
 API_VERSION = "aifw/v1"
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*$"
@@ -27,6 +28,7 @@ PATTERN_WORDS = {
     PUBLISHED_STACK_NAME_PATTERN: "small letters, digits and hyphens, starting with a letter; not "
     + " or ".join(RESERVED_STACK_NAMES),
     VARIABLE_PATTERN: "the name of an environment variable",
+    NUMBERED_DEVICE_PATTERN: "a numbered device such as `xpu:0`",
 }
 """What to say to people instead of a pattern."""
 SECTIONS: dict[str, str] = {
@@ -40,28 +42,6 @@ SECTIONS: dict[str, str] = {
     "cloud": "Machines to rent.",
 }
 """Sections of named resources, and what they hold. A kind of another package may bring a section of its own."""
-
-
-class MemorySettings(Settings):
-    """How much of the unified pool jobs may use."""
-
-    budget: Size | None = None
-    """Most memory that running jobs may use together. Default: what the machine has, less the reserve."""
-    reserve: Size = 1024**3
-    """Memory left to everything else on the machine."""
-    profile: Literal["conservative", "aggressive"] = "conservative"
-    """How jobs are admitted: `conservative` when the high of their forecast fits beside what runs, `aggressive` when its middle does."""
-
-
-class HardwareSettings(Settings):
-    """What of this machine may be used."""
-
-    memory: MemorySettings = Field(default_factory=MemorySettings)
-    """Memory budget and reserve."""
-    devices: Literal["auto"] | list[Annotated[str, Field(pattern=r"^[a-z]+(:\d+)?$")]] = "auto"
-    """Devices jobs may use, best first, or `auto`."""
-    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = "auto"
-    """Processor threads for all running jobs together, or `auto` for every core this process may use."""
 
 
 class PolicySettings(Settings):

@@ -171,7 +171,10 @@ def _diagnose(
         label = _advice(value, group, choices)
     verb = "have" if words.endswith(("entry", "entries")) else "be"
     return span.diagnostic(
-        code, f"`{path[-1] if key else name or at[-1]}` must {verb} {words}", "" if key else label, notes
+        code,
+        f"`{path[-1] if key else name or at[-1]}` must {verb} {words}",
+        label if not key or choices else "",
+        notes,
     )
 
 
@@ -230,8 +233,8 @@ def _choices(details: ErrorDetails) -> list[str]:
 
 def _choice_words(choices: Sequence[str], others: Sequence[str]) -> str:
     quoted = [f"`{each}`" for each in choices]
-    if not others and len(quoted) > 2:
-        return "one of " + ", ".join(quoted)
+    if len(quoted) > 2:
+        return " or ".join(["one of " + ", ".join(quoted), *others])
     return " or ".join([*quoted, *others])
 
 
