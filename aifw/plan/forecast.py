@@ -7,8 +7,7 @@ Three rules, each for memory and for time:
 
 - The middle is scaled by the weighted median of the ratios, which one odd run cannot move far. A run counts more the more its size
   and settings resemble those of the job and the fewer runs of the engine have passed since. The fewer there are, the more the median
-  is drawn towards no correction: by `1 / 20` of a run, which is what normal shrinkage gives where kinds err by four to five times as
-  much as repeated runs differ.
+  is drawn towards no correction, as normal shrinkage has it: little, since kinds err by far more than repeated runs differ.
 - The range is a prediction interval on the logarithms of the ratios, with 5 % on either side. Its scatter is a conjugate estimate
   (Gelman et al., Bayesian Data Analysis, 2.6: a scaled inverse chi-square prior): what half of the range that the kind states would
   mean, worth four runs, and the scatter that was seen. So it narrows with runs that agree, widens with runs that do not, and never
@@ -22,8 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import exp, fsum, inf, isfinite, log, sqrt
-from typing import Any
+from math import exp, fsum, inf, log, sqrt
+from typing import Any, NamedTuple, TypeGuard
 
 from aifw.hardware.machine import Machine
 from aifw.hardware.placement import Place, seen_from
@@ -38,8 +37,6 @@ WORKER_SECONDS = 0.25
 
 _FIXED = 0.75
 """Share of an idle worker that no ratio scales. Less than all of it, since idle workers differ from machine to machine."""
-_DOUBT = 0.05
-"""Runs that the expectation of no correction is worth."""
 _FOUR_TIMES = log(4)
 """A run of a job four times as large counts half."""
 _UNLIKE_SETTINGS = 0.25
@@ -60,26 +57,31 @@ class _Quantity:
 
     Attributes:
         idle: What an idle worker takes of it.
+        fixed: What no ratio scales.
         scatter: Standard deviation of the logarithm over repeated runs of one job on a machine that does other things as well.
+        mistake: The same of what kinds state where nothing was measured: a quarter for memory, which follows from shapes, a factor of
+            four for time, which follows from a machine nobody has looked at.
         least: The logarithm by which either end of the range is at least away from the middle.
     """
 
     idle: float
+    fixed: float
     scatter: float
+    mistake: float
     least: float
 
     @property
-    def fixed(self) -> float:
-        """What no ratio scales."""
-        return self.idle * _FIXED
+    def doubt(self) -> float:
+        """Runs that the expectation of no correction is worth."""
+        share = self.scatter / self.mistake
+        return share * share
 
     def above(self, value: float) -> float:
         """What a ratio scales."""
-        return max(value, self.idle) - self.fixed
+        return max(self.idle, value) - self.fixed
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(NamedTuple):
     """What one run says of a quantity.
 
     Attributes:
@@ -106,10 +108,19 @@ def forecast_at(
         history: Finished jobs of the kind.
         place: Where it would compute.
     """
-    stated = kind.forecast(settings, inputs, seen_from(machine, place), history)
+    seen = seen_from(machine, place)
+    stated = kind.forecast(settings, inputs, seen, history)
     if not history.past:
         return stated
-    return corrected(stated, history, place.device, settings.model_dump(mode="json", by_alias=True, exclude_unset=True))
+    words = settings.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    forecast = corrected(stated, history, place.device, words)
+    pool = seen.memory.pool
+    if stated.memory.high <= pool < forecast.memory.high:
+        # A kind that makes a job as large as memory allows is told of less, by as much as it is known to err.
+        less = replace(seen.memory, limit=int(pool * stated.memory.high / forecast.memory.high))
+        smaller = kind.forecast(settings, inputs, replace(seen, memory=less), history)
+        forecast = min(forecast, corrected(smaller, history, place.device, words), key=lambda each: each.memory.high)
+    return forecast
 
 
 def corrected(forecast: Forecast, history: History, device: str, settings: Facts | None = None) -> Forecast:
@@ -128,8 +139,9 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
     there = [past for past in history.past if past.device == device]
     if not there:
         return forecast
-    bytes_ = _Quantity(float(forecast.parts.get(WORKER, WORKER_BYTES)), 0.05, log(1.05))
-    seconds_ = _Quantity(WORKER_SECONDS, 0.15, log(1.1))
+    worker = float(forecast.parts.get(WORKER, WORKER_BYTES))
+    bytes_ = _Quantity(worker, worker * _FIXED, 0.05, log(1.25), log(1.05))
+    seconds_ = _Quantity(WORKER_SECONDS, WORKER_SECONDS * _FIXED, 0.15, log(4), log(1.1))
     alike = {id(past): _same_settings(settings, past.settings) for past in there}
     measured = _memory_runs(forecast, there, alike, bytes_)
     exceeded = _exceeded_runs(forecast, there, alike, bytes_)
@@ -153,7 +165,7 @@ def _memory_runs(
     now = quantity.above(forecast.memory.mid)
     found = []
     for past in there:
-        if past.exceeded or past.expected_memory is None or not _positive(past.memory, past.expected_memory):
+        if past.exceeded or not _known(past.memory) or not _known(past.expected_memory):
             continue
         stated = quantity.above(past.expected_memory)
         ratio = log(quantity.above(past.memory) / stated)
@@ -167,9 +179,9 @@ def _exceeded_runs(
     now = quantity.above(forecast.memory.mid)
     found = []
     for past in there:
-        if not past.exceeded or not _positive(past.memory):
+        if not past.exceeded or not _known(past.memory):
             continue
-        stated = quantity.above(past.expected_memory) if past.expected_memory is not None else now
+        stated = quantity.above(past.expected_memory) if _known(past.expected_memory) else now
         ratio = log(quantity.above(past.memory) / stated)
         found.append(_Run(ratio, alike[id(past)] * _near(now / stated), past.age))
     return found
@@ -179,13 +191,14 @@ def _time_runs(
     forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: _Quantity
 ) -> list[_Run]:
     now = quantity.above(forecast.seconds.mid)
+    worked = _known(forecast.work)
     found = []
     for past in there:
-        if past.exceeded or not _positive(past.seconds):
+        if past.exceeded or not _known(past.seconds):
             continue
         # Without work a job is as large as the time stated for it.
-        more_work = forecast.work / past.work if _positive(forecast.work, past.work) else None
-        if past.expected_seconds is not None and _positive(past.expected_seconds):
+        more_work = forecast.work / past.work if worked and _known(past.work) else None
+        if _known(past.expected_seconds):
             stated = quantity.above(past.expected_seconds)
         elif more_work is not None:
             stated = now / more_work
@@ -201,8 +214,9 @@ def _time_runs(
     return found
 
 
-def _positive(*values: float) -> bool:
-    return all(isfinite(value) and value > 0 for value in values)
+def _known(value: float | None) -> TypeGuard[float]:
+    """Whether a number read back says anything: one that is nothing or no number does not."""
+    return value is not None and 0 < value < inf
 
 
 def _near(factor: float) -> float:
@@ -217,8 +231,8 @@ def _same_settings(settings: Facts | None, others: Facts) -> float:
         return 1.0
     names = {*settings, *others}
     absent = object()
-    equal = sum(bool(settings.get(name, absent) == others.get(name, absent)) for name in names)
-    return _UNLIKE_SETTINGS + (1 - _UNLIKE_SETTINGS) * equal / len(names)
+    equal = [name for name in names if settings.get(name, absent) == others.get(name, absent)]
+    return _UNLIKE_SETTINGS + (1 - _UNLIKE_SETTINGS) * len(equal) / len(names)
 
 
 def _scaled(estimate: Estimate, quantity: _Quantity, runs: list[_Run], exceeded: list[_Run]) -> Estimate:
@@ -229,7 +243,7 @@ def _scaled(estimate: Estimate, quantity: _Quantity, runs: list[_Run], exceeded:
     count = fsum(weights)
     median = _weighted_median([run.ratio for run in runs], weights) if runs else 0.0
     least = max((each.ratio * each.likeness for each in exceeded if _still_holds(each, runs)), default=-inf)
-    ratio = max(median * count / (count + _DOUBT), least)
+    ratio = max(median * count / (count + quantity.doubt), least)
     middle = quantity.above(estimate.mid)
     known_wrong = min(abs(ratio), 2 * _ONE_SIDE * quantity.scatter)
     spread = _spread(runs, weights, count, median, quantity)

@@ -159,18 +159,20 @@ class Store:
         return found
 
     def history(self, kind: str) -> History:
-        """Finished jobs of a kind, newest first."""
+        """Finished jobs of a kind, newest first, and those that were ended because they exceeded their memory."""
         rows = self.rows(
-            "select actual, settings from job where kind = ? and state = 'done' and actual is not null order by ended desc limit ?",
+            "select actual, settings, forecast, run, (select max(id) from run) from job where kind = ? and verb != 'delete'"
+            " and actual is not null and (state = 'done' and not coalesce(json_extract(actual, '$.resumed'), 0)"
+            " or state = 'failed' and coalesce(json_extract(actual, '$.exceeded'), 0)) order by ended desc, id desc limit ?",
             kind,
             _HISTORY_LENGTH,
         )
-        past = []
-        for actual_json, settings in rows:
-            actual = json.loads(actual_json)
-            if not actual.get("resumed"):
-                past.append(Past(actual["memory"], actual["seconds"], actual.get("work", 0.0), json.loads(settings)))
-        return History(tuple(past))
+        return History(
+            tuple(
+                past(json.loads(actual), json.loads(settings), json.loads(forecast or "{}"), (newest or run) - run)
+                for actual, settings, forecast, run, newest in rows
+            )
+        )
 
     def aliases(self) -> dict[str, Pointer]:
         """Where every alias points."""
@@ -274,6 +276,34 @@ class Store:
         """Note that an artifact's bytes are wrong, so that the next plan makes it again."""
         with self.transaction() as connection:
             connection.execute("update artifact set damage = ? where digest = ?", (damage, digest))
+
+
+def past(actual: Mapping[str, Any], settings: Mapping[str, Any], forecast: Mapping[str, Any], age: int = 0) -> Past:
+    """What a job took beside what its kind had stated. What an older state does not say is unknown.
+
+    Args:
+        actual: Of the job's end.
+        settings: It ran with.
+        forecast: It was started with; `uncorrected` is what the kind stated, where that was corrected.
+        age: Runs of the engine since.
+    """
+    stated = forecast.get("uncorrected") or (_middle(forecast, "memory"), _middle(forecast, "seconds"))
+    return Past(
+        memory=actual.get("memory") or 0.0,
+        seconds=actual.get("seconds") or 0.0,
+        work=actual.get("work") or 0.0,
+        settings=settings,
+        device=actual.get("device") or "cpu",
+        expected_memory=stated[0],
+        expected_seconds=stated[1],
+        exceeded=bool(actual.get("exceeded")),
+        age=age,
+    )
+
+
+def _middle(forecast: Mapping[str, Any], name: str) -> float | None:
+    found: float | None = forecast.get(name, {}).get("mid")
+    return found
 
 
 def changed(connection: sqlite3.Connection, run: int | None) -> None:
