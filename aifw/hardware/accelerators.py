@@ -1,46 +1,154 @@
 """The accelerators of a machine: GPUs, NPUs and neural compute sticks, from /proc and /sys only.
 
-Names are those a spec uses: `xpu:N` for Intel's GPUs in the kernel's order, `cuda:N` for those of NVIDIA and AMD (ROCm's PyTorch
-calls them so too), `npu`, `ncs2`; of several NPUs or sticks the second is `npu:1`, `ncs2:1`.
+Names are those a spec uses: `xpu:N` for Intel's GPUs in the order of the kernel's nodes, `cuda:N` for those of NVIDIA and then AMD
+(ROCm's PyTorch calls them so too) in the order of the bus, `npu`, `ncs2`; of several NPUs or sticks the second is `npu:1`, `ncs2:1`.
+Those that no driver of a library's liking is bound to come last.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from aifw.hardware.findings import DeviceDetail, entries, properties
+from aifw.hardware.amd import amd_name, amd_unusable, card_memory
+from aifw.hardware.findings import DeviceDetail
+from aifw.hardware.gpu_kinds import Kind, gpu_kind
+from aifw.hardware.gpu_names import NPUS, intel_gpu, npu
+from aifw.hardware.intel_gpu import own_memory
 from aifw.hardware.machine import Accelerator
+from aifw.hardware.movidius import Stick, find_sticks
+from aifw.hardware.nvidia import nvidia_name, nvidia_unusable
+from aifw.hardware.pci import PciDevice, find_devices
+from aifw.hardware.tree import Tree
 
-__all__ = ["DeviceDetail", "accelerators", "describe_accelerators"]
+__all__ = ["DeviceDetail", "Listed", "accelerators", "describe_accelerators", "list_accelerators"]
+
+_INTEL, _NVIDIA, _AMD, _AMD_PROCESSORS = "8086", "10DE", "1002", "1022"
+_NOT_ASKED = "not asked yet"
+
+
+class Listed(NamedTuple):
+    """An accelerator, and where it was found.
+
+    Attributes:
+        accelerator: The device.
+        source: Where its files are.
+        kind: Of a GPU, and what says so.
+    """
+
+    accelerator: Accelerator
+    source: PciDevice | Stick
+    kind: Kind | None = None
 
 
 def accelerators(root: Path = Path("/")) -> tuple[Accelerator, ...]:
     """What is there, as far as planning needs it. Whatever the files hold, there is an answer.
 
+    A GPU of which it cannot be told whether it is integrated counts as integrated: what it uses is counted in the machine's memory.
+
     Args:
-        root: Where `proc` and `sys` are.
+        root: Where `proc`, `sys` and `dev` are.
     """
-    found: list[Accelerator] = []
-    for folder, prefix, name, what in (("drm", "renderD", "xpu", "GPU"), ("accel", "accel", "npu", "NPU")):
-        names, _ = entries(f"{root}/sys/class/{folder}")
-        told = [properties(f"{root}/sys/class/{folder}/{node}/device") for node in names if node.startswith(prefix)]
-        intel = [facts for facts in told if facts.get("PCI_ID", "").startswith("8086:")]
-        found += [
-            Accelerator(
-                name=name if name == "npu" and not index else f"{name}:{index}",
-                what=f"Intel {what} {facts['PCI_ID']}",
-                driver=facts.get("DRIVER", "unknown"),
-                kind="npu" if name == "npu" else "integrated_gpu",
-            )
-            for index, facts in enumerate(intel)
-        ]
-    return tuple(found)
+    return tuple(each.accelerator for each in list_accelerators(Tree(root)))
 
 
 def describe_accelerators(root: Path = Path("/")) -> tuple[DeviceDetail, ...]:
     """Everything that can be read of each, for `aifw hardware`. Whatever the files hold, there is an answer.
 
+    Reading the frequencies may wake a GPU that sleeps.
+
     Args:
-        root: Where `proc` and `sys` are.
+        root: Where `proc`, `sys` and `dev` are.
     """
-    return tuple(DeviceDetail(each) for each in accelerators(root))
+    from aifw.hardware.device_details import describe
+
+    return describe(root, list_accelerators(Tree(root)))
+
+
+def list_accelerators(tree: Tree) -> list[Listed]:
+    """The accelerators of a tree with where they were found."""
+    devices = find_devices(tree)
+    gpus = [each for each in devices if each.sort == "drm"]
+    npus = [each for each in devices if each.sort == "accel" and _is_npu(each)]
+    return [
+        *_intel_gpus(tree, [each for each in gpus if each.vendor == _INTEL]),
+        *_cuda(tree, gpus),
+        *(
+            Listed(
+                Accelerator(
+                    name=_numbered("npu", index),
+                    what=npu(device.identity),
+                    driver=device.driver,
+                    kind="npu",
+                    unusable=_unusable(device),
+                ),
+                device,
+            )
+            for index, device in enumerate(npus)
+        ),
+        *(
+            Listed(
+                Accelerator(
+                    name=_numbered("ncs2", index),
+                    what=f"Intel Neural Compute Stick 2 {stick.identity}",
+                    driver=stick.driver,
+                    kind="ncs2",
+                ),
+                stick,
+            )
+            for index, stick in enumerate(find_sticks(tree))
+        ),
+    ]
+
+
+def _intel_gpus(tree: Tree, gpus: list[PciDevice]) -> Iterator[Listed]:
+    for index, device in enumerate(gpus):
+        kind = gpu_kind(tree, device)
+        accelerator = Accelerator(
+            name=f"xpu:{index}",
+            what=intel_gpu(device.identity),
+            driver=device.driver,
+            kind=kind.kind or "integrated_gpu",
+            memory=own_memory(tree, device) if kind.kind == "discrete_gpu" else None,
+            unusable=_unusable(device),
+        )
+        yield Listed(accelerator, device, kind)
+
+
+def _cuda(tree: Tree, gpus: list[PciDevice]) -> Iterator[Listed]:
+    ordered = sorted(
+        (each for each in gpus if each.vendor in {_NVIDIA, _AMD}),
+        key=lambda each: (_refusal(each) != "", each.vendor != _NVIDIA, each.address),
+    )
+    for index, device in enumerate(ordered):
+        kind = gpu_kind(tree, device)
+        amd = device.vendor == _AMD
+        accelerator = Accelerator(
+            name=f"cuda:{index}",
+            what=amd_name(tree, device) if amd else nvidia_name(tree, device),
+            driver=device.driver,
+            kind=kind.kind or "integrated_gpu",
+            memory=card_memory(tree, device) if amd and kind.kind == "discrete_gpu" else None,
+            unusable=_refusal(device) or _NOT_ASKED,
+        )
+        yield Listed(accelerator, device, kind)
+
+
+def _refusal(device: PciDevice) -> str:
+    return amd_unusable(device) if device.vendor == _AMD else nvidia_unusable(device)
+
+
+def _is_npu(device: PciDevice) -> bool:
+    """Other processing accelerators are of the same class."""
+    return device.identity in NPUS or (device.vendor == _INTEL and device.driver == "intel_vpu")
+
+
+def _unusable(device: PciDevice) -> str:
+    if device.vendor == _AMD_PROCESSORS:
+        return "no library that aifw uses computes on AMD's NPUs"
+    return "the kernel has no driver bound to it" if device.driver == "none" else _NOT_ASKED
+
+
+def _numbered(name: str, index: int) -> str:
+    return f"{name}:{index}" if index else name
