@@ -103,6 +103,7 @@ class Feedback(ArtifactKind[FeedbackSettings]):
     produces: ClassVar[Mapping[str, type[Output]]] = {"events": FeedbackEvents}
     requires: ClassVar[Mapping[str, str]] = {"sqlalchemy": "train"}
     run = "aifw.data.feedback:freeze"
+    workload = "data"
 
     def observe(self, settings: FeedbackSettings, workspace: Workspace) -> Observation:
         """Fingerprint of the rows (SQLite: schema, highest row and count, and the content while it is small) or of the file.
@@ -158,6 +159,7 @@ class Preferences(ArtifactKind[PreferencesSettings]):
     }
     requires: ClassVar[Mapping[str, str]] = {"numpy": "train"}
     run = "aifw.data.preferences:build"
+    workload = "data"
 
     def forecast(
         self, settings: PreferencesSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History

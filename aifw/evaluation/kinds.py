@@ -72,6 +72,8 @@ class Evaluate(ArtifactKind[EvaluateSettings]):
     requires: ClassVar[Mapping[str, str]] = {"safetensors": "train", "torch": "train", "transformers": "train"}
     run = "aifw.evaluation.evaluate:evaluate"
     cores = "all"
+    workload = "inference"
+    runs_on = ("cpu", "xpu", "cuda")
 
     def forecast(
         self, settings: EvaluateSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
@@ -158,6 +160,7 @@ class Promote(ArtifactKind[PromoteSettings]):
     settings = PromoteSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {"verdict": Verdict}
     run = "aifw.evaluation.promote:judge"
+    workload = "data"
     moves_alias = ("alias", "candidate")
 
     def forecast(

@@ -44,7 +44,7 @@ WORKLOADS: tuple[Workload, ...] = get_args(Workload)
 Matrix = Mapping[str, Mapping[Column, Rating]]
 """Rating by workload and column; a column that is not there is `never`."""
 
-WORKLOAD_WORDS: Mapping[Workload, str] = MappingProxyType(
+WORKLOAD_WORDS: Mapping[str, str] = MappingProxyType(
     {
         "embeddings": "embedding",
         "vector_search": "vector search",
@@ -141,7 +141,7 @@ def _checked(found: Any) -> dict[str, dict[Column, Rating]]:
     return found
 
 
-def overridden(matrix: Matrix, changes: Matrix) -> Matrix:
+def overridden(matrix: Matrix, changes: Mapping[Any, Mapping[Column, Rating]]) -> Matrix:
     """The matrix with single ratings changed.
 
     Args:

@@ -66,6 +66,7 @@ class CausalLm(ArtifactKind[CausalLmSettings]):
         "transformers": "train",
     }
     run = "aifw.models.convert:convert"
+    workload = "data"
 
     def observe(self, settings: CausalLmSettings, workspace: Workspace) -> Observation | None:
         """Fingerprint of a model on disk; what a version or a commit names does not change.

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Literal
 
-from aifw.errors import MemoryRefused, Refused, UsageError
-from aifw.kind import Forecast, History, InputFacts, Kind, Standing
+from aifw.errors import Refused, UsageError
+from aifw.kind import Kind, Standing
+from aifw.plan.expect import Expectations
 from aifw.plan.graph import edges, order, upstream
 from aifw.plan.identity import combine, differences, input_differences, own_identity
-from aifw.plan.model import CERTAIN, PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step, Totals
+from aifw.plan.model import PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step
+from aifw.plan.needs import beyond, capacity
 from aifw.plan.needs import memory_budget as memory_budget  # noqa: PLC0414 - also found here by who compiles
 from aifw.plan.needs import total_threads as total_threads  # noqa: PLC0414
-from aifw.plan.schedule import Schedule, Task, schedule
 from aifw.plan.snapshot import UNRECORDED, Binding, Snapshot
+from aifw.plan.timetable import cautions, timed
 from aifw.plan.verdict import consequence
 from aifw.spec.models import Resource, Spec
-from aifw.units import format_bytes
-
-_NO_HISTORY = History()
 
 
 def compile(  # noqa: A001 - the word of the design
@@ -36,7 +34,8 @@ def compile(  # noqa: A001 - the word of the design
     Raises:
         UsageError: A target or replaced address is not in the spec.
         MemoryRefused: A job needs more memory than the budget.
-        Refused: The machine has none of the devices the spec allows, or an external thing would be lost sight of.
+        Refused: A job has nowhere to run with the devices that are here and the spec allows, or an external thing would be lost
+            sight of.
     """
     for address in (*targets, *replaced):
         if address in replaced and address in spec.resources and spec.resources[address].kind.family != "artifact":
@@ -57,9 +56,11 @@ def compile(  # noqa: A001 - the word of the design
         steps.extend(
             _removed(binding) for address, binding in sorted(snapshot.bindings.items()) if address not in spec.resources
         )
-    budget = memory_budget(spec, snapshot)
-    warnings = _check_memory(steps, budget)
-    steps, totals = _scheduled(spec, steps, budget, total_threads(spec, snapshot))
+    limits = capacity(spec, snapshot)
+    warnings = cautions(steps, limits)
+    if any(step.forecast is not None for step in steps):
+        warnings = (*beyond(spec, snapshot), *warnings)
+    steps, totals = timed(spec, steps, limits)
     return Plan(
         name=spec.name,
         spec=spec.digest,
@@ -74,7 +75,7 @@ def compile(  # noqa: A001 - the word of the design
         totals=totals,
         targets=tuple(sorted(targets)),
         replaced=tuple(sorted(replaced)),
-        warnings=tuple(warnings),
+        warnings=warnings,
     )
 
 
@@ -91,19 +92,6 @@ def _standing_aliases(spec: Spec, snapshot: Snapshot) -> frozenset[str]:
     )
 
 
-def _device(spec: Spec, snapshot: Snapshot) -> str:
-    """The first device that the spec allows and the machine can compute on."""
-    allowed = spec.hardware.devices
-    usable = [each for each in snapshot.machine.devices if allowed == "auto" or each in allowed]
-    if not usable:
-        here = ", ".join(snapshot.machine.devices)
-        raise Refused(
-            f"none of the devices the spec allows can compute here: {', '.join(allowed)}",
-            hint=f"here: {here}. Add one to `hardware.devices`, or say `auto`",
-        )
-    return usable[0] if allowed == "auto" else next(each for each in allowed if each in usable)
-
-
 class _Planner:
     """Plans one resource after another, each after what it waits for."""
 
@@ -112,11 +100,9 @@ class _Planner:
         self.snapshot = snapshot
         self.replaced = replaced
         self.steps: dict[str, Step] = {}
-        self.forecasts: dict[str, Forecast] = {}
+        self.expectations = Expectations(spec, snapshot)
         self.makers: dict[str, str] = {}
         self.alias_digests = {name: pointer.digest for name, pointer in snapshot.aliases.items()}
-        self.device = _device(spec, snapshot)
-        self.threads = total_threads(spec, snapshot)
 
     def add(self, resource: Resource, after: tuple[str, ...]) -> None:
         """Decide about one resource."""
@@ -143,8 +129,7 @@ class _Planner:
             if twin is not None:
                 step = self._after_twin(step, twin)
             if twin is None or step.address in self.replaced:
-                forecast = self._forecast(step, resource)
-                step = replace(step, device=self.device, forecast=forecast)
+                step = self.expectations.placed(step, resource, self.steps)
         self.steps[resource.address] = step
 
     def _twin(self, step: Step, resource: Resource) -> str | None:
@@ -156,8 +141,7 @@ class _Planner:
 
     def _after_twin(self, step: Step, twin: str) -> Step:
         """Let a resource wait for the other: what it needs is then there, and two jobs never share checkpoints."""
-        if twin in self.forecasts:
-            self.forecasts[step.address] = self.forecasts[twin]
+        self.expectations.alike(step.address, twin)
         reasons = (*step.reasons, Reason("input", f"the same as {twin}"))
         return replace(step, after=tuple(sorted({*step.after, twin})), reasons=reasons)
 
@@ -316,31 +300,6 @@ class _Planner:
             return replace(step, action=Action.UPDATE, effect_only=True, reasons=(Reason("verdict", outcome.text),))
         return step
 
-    def _forecast(self, step: Step, resource: Resource) -> Forecast:
-        inputs = {each.field: self._facts(each) for each in step.inputs}
-        observation = self.snapshot.observations.get(resource.address)
-        if observation is not None:
-            inputs["observation"] = InputFacts(resource.address, observation.facts, certain=True)
-        history = self.snapshot.history.get(resource.kind.name, _NO_HISTORY)
-        forecast = resource.kind.forecast(resource.settings, inputs, self.snapshot.machine, history)
-        self.forecasts[resource.address] = forecast
-        return forecast
-
-    def _facts(self, planned: PlannedInput) -> InputFacts:
-        if planned.artifact and planned.digest is not None:
-            return InputFacts(
-                planned.address, self.snapshot.artifacts[planned.artifact].outputs[planned.output].facts, certain=True
-            )
-        maker = self.steps.get(planned.address)
-        expected = (
-            self.forecasts[planned.address].facts.get(planned.output, {}) if planned.address in self.forecasts else {}
-        )
-        former = {}
-        if maker is not None and maker.artifact and maker.artifact in self.snapshot.artifacts:
-            record = self.snapshot.artifacts[maker.artifact].outputs.get(planned.output)
-            former = dict(record.facts) if record is not None else {}
-        return InputFacts(planned.address, {**former, **expected}, certain=False)
-
 
 def _removed(binding: Binding) -> Step:
     action = Action.FORGET if binding.family == "artifact" else Action.DELETE
@@ -353,72 +312,3 @@ def _removed(binding: Binding) -> Step:
         key=binding.key,
         artifact=binding.artifact or None,
     )
-
-
-def _check_memory(steps: list[Step], budget: int) -> list[str]:
-    """Refuse what cannot fit; warn of what may not."""
-    warnings: list[str] = []
-    for step in steps:
-        if step.forecast is None:
-            continue
-        memory = step.forecast.memory
-        certain = all(each.digest is not None for each in step.inputs)
-        if (memory.mid if certain else memory.low) > budget:
-            raise MemoryRefused(
-                f"{step.address} needs {format_bytes(memory.low)} to {format_bytes(memory.high)} of memory, the budget is {format_bytes(budget)}",
-                hint=f"raise hardware.memory.budget, or make the job smaller. Basis: {step.forecast.basis}",
-            )
-        if memory.high > budget:
-            warnings.append(
-                f"{step.address} may need up to {format_bytes(memory.high)}, more than the budget of {format_bytes(budget)}; it is ended if it does"
-            )
-    return warnings
-
-
-def _scheduled(spec: Spec, steps: list[Step], budget: int, threads: int) -> tuple[list[Step], Totals]:
-    jobs = [(step, step.forecast) for step in steps if step.forecast is not None]
-    if not jobs:
-        return steps, Totals(0, "", budget, 0, 0, 0, 0, 0)
-
-    def estimate(bound: Literal["low", "mid", "high"], order: Sequence[str] | None = None) -> Schedule:
-        tasks = [
-            Task(
-                step.address,
-                step.after,
-                getattr(forecast.seconds, bound),
-                {
-                    "memory": min(budget, round(forecast.memory.high)),
-                    "threads": threads if spec.resources[step.address].kind.cores == "all" else 1,
-                },
-            )
-            for step, forecast in jobs
-            if bound != "low" or step.action in CERTAIN
-        ]
-        return schedule(_with_indirect(tasks, steps), {"memory": budget, "threads": threads}, order)
-
-    # Shorter jobs can make a list schedule longer, so the three are put in order.
-    expected = estimate("mid")
-    low, high = estimate("low", expected.order).end, estimate("high", expected.order).end
-    totals = Totals(
-        memory=expected.memory,
-        memory_at=expected.memory_at,
-        budget=budget,
-        seconds_low=min(low, expected.end),
-        seconds_mid=expected.end,
-        seconds_high=max(high, expected.end),
-        cost_low=round(sum(forecast.cost.low for step, forecast in jobs if step.action in CERTAIN)),
-        cost_high=round(sum(forecast.cost.high for _, forecast in jobs)),
-    )
-    return [replace(step, start=expected.start.get(step.address)) for step in steps], totals
-
-
-def _with_indirect(tasks: list[Task], steps: list[Step]) -> list[Task]:
-    """Let a job wait for jobs it depends on through resources that do not run."""
-    running = {task.address for task in tasks}
-    reach: dict[str, frozenset[str]] = {}
-    for step in steps:
-        found: set[str] = set()
-        for each in step.after:
-            found |= {each} if each in running else reach.get(each, frozenset())
-        reach[step.address] = frozenset(found)
-    return [replace(task, after=tuple(sorted(reach[task.address]))) for task in tasks]

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from aifw.kind import Estimate, Forecast
-from aifw.plan.model import Action, AliasChange, Plan, PlannedInput, Reason, Step, Totals
+from aifw.plan.model import Action, AliasChange, Placement, Plan, PlannedInput, Reason, Step, Totals
 from aifw.plan.planfile import FORMAT
 from aifw.spec.documentation import attribute_section, first_paragraph
 
@@ -20,7 +20,18 @@ NAME = "aifw.plan.v1.schema.json"
 Schema = dict[str, Any]
 
 DIGEST: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-_CLASSES: tuple[type, ...] = (Action, AliasChange, Estimate, Forecast, Plan, PlannedInput, Reason, Step, Totals)
+_CLASSES: tuple[type, ...] = (
+    Action,
+    AliasChange,
+    Estimate,
+    Forecast,
+    Placement,
+    Plan,
+    PlannedInput,
+    Reason,
+    Step,
+    Totals,
+)
 _ALWAYS = ("address", "kind", "action")
 """What every step says; anything else is left out where there is nothing to say."""
 

@@ -120,6 +120,7 @@ class Vectors(ArtifactKind[VectorsSettings]):
     produces: ClassVar[Mapping[str, type[Output]]] = {"vectors": StoredVectors}
     requires: ClassVar[Mapping[str, str]] = {"numpy": "search"}
     run = "aifw.search.jobs:store_vectors"
+    workload = "data"
 
     def observe(self, settings: VectorsSettings, workspace: Workspace) -> Observation:
         """Fingerprint of the files; their headers say how many rows there are.
@@ -165,6 +166,7 @@ class Index(ArtifactKind[IndexSettings]):
     requires: ClassVar[Mapping[str, str]] = {"numpy": "search"}
     run = "aifw.search.jobs:build_index"
     cores = "all"
+    workload = "vector_search"
 
     def forecast(
         self, settings: IndexSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History

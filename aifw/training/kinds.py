@@ -103,6 +103,8 @@ class Dpo(ArtifactKind[DpoSettings]):
     run = "aifw.training.dpo:train"
     seeded = True
     cores = "all"
+    workload = "dpo"
+    runs_on = ("cpu", "xpu", "cuda")
 
     def forecast(
         self, settings: DpoSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
