@@ -19,19 +19,19 @@ _DEEPEST = 8
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """One cache.
+    """Caches that are alike.
 
     Attributes:
         level: 1 is the nearest to the core.
         kind: `data`, `instruction` or `unified`.
-        size: Bytes.
-        processors: Those that share it, ascending.
+        size: Bytes of each.
+        shared_by: For each of them the processors that share it, ascending; so there are as many as this has entries.
     """
 
     level: int
     kind: str | None
     size: int | None
-    processors: tuple[int, ...]
+    shared_by: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class CachesFound:
     """Every cache of the processors that are online.
 
     Attributes:
-        caches: By level, kind and processors, each once.
+        caches: By level and kind, the larger ones first.
         unknown: What could not be found out, and why.
     """
 
@@ -50,42 +50,40 @@ class CachesFound:
 def find_caches(tree: Tree) -> CachesFound:
     """Read what there is."""
     reasons = Reasons()
-    found: dict[tuple[int, str | None, tuple[int, ...]], Cache] = {}
+    found: dict[tuple[int, str | None, tuple[int, ...]], int | None] = {}
     for cpu in online(tree):
         folder = f"sys/devices/system/cpu/cpu{cpu}/cache"
         indices, problem = tree.names(folder, _INDEX)
         if not indices:
             reasons.add(f"the caches of processor {cpu} are unknown: {problem or f'/{folder} lists none'}")
         for index in indices:
-            cache = _cache(tree, f"{folder}/{index}", cpu, reasons)
-            if cache is not None:
-                key = cache.level, cache.kind, cache.processors
-                if key in found and found[key].size != cache.size:
-                    shared = format_cpu_list(cache.processors)
-                    reasons.add(f"processors {shared} do not agree on the size of their level {cache.level} cache")
-                    cache = Cache(cache.level, cache.kind, None, cache.processors)
-                found[key] = cache
-    ordered = sorted(found.values(), key=lambda each: (each.level, each.kind or "", each.processors))
-    return CachesFound(tuple(ordered), reasons.all())
+            level = reasons.needed(tree.number(f"{folder}/{index}/level", 1, _DEEPEST))
+            if level is None:
+                continue
+            kind, processors, size = _cache(tree, f"{folder}/{index}", cpu, reasons)
+            if found.setdefault((level, kind, processors), size) != size:
+                reasons.add(
+                    f"processors {format_cpu_list(processors)} do not agree on the size of their level {level} cache"
+                )
+                found[level, kind, processors] = None
+    alike: dict[tuple[int, str | None, int | None], list[tuple[int, ...]]] = {}
+    for (level, kind, processors), size in found.items():
+        alike.setdefault((level, kind, size), []).append(processors)
+    ordered = sorted(alike, key=lambda each: (each[0], each[1] or "", -(each[2] or 0)))
+    return CachesFound(tuple(Cache(*key, tuple(sorted(alike[key]))) for key in ordered), reasons.all())
 
 
-def _cache(tree: Tree, folder: str, cpu: int, reasons: Reasons) -> Cache | None:
-    level = reasons.needed(tree.number(f"{folder}/level", 1, _DEEPEST))
-    if level is None:
-        return None
-    kind = plain(tree.text(f"{folder}/type")).lower()
+def _cache(tree: Tree, folder: str, cpu: int, reasons: Reasons) -> tuple[str | None, tuple[int, ...], int | None]:
+    """Kind, processors that share it and size of one cache."""
+    kind: str | None = plain(tree.text(f"{folder}/type")).lower()
     if kind not in {"data", "instruction", "unified"}:
         reasons.add(f"what /{folder} holds, data or instructions, is unknown: its type is not told")
+        kind = None
     shared = parse_cpu_list(tree.text(f"{folder}/shared_cpu_list"))
     if not shared or cpu not in shared:
         reasons.add(f"who shares the cache /{folder} is unknown: shared_cpu_list does not name processor {cpu}")
         shared = frozenset({cpu})
-    return Cache(
-        level=level,
-        kind=kind if kind in {"data", "instruction", "unified"} else None,
-        size=reasons.needed(_size(tree, f"{folder}/size")),
-        processors=tuple(sorted(shared)),
-    )
+    return kind, tuple(sorted(shared)), reasons.needed(_size(tree, f"{folder}/size"))
 
 
 def _size(tree: Tree, path: str) -> Number:

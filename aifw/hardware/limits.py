@@ -5,10 +5,12 @@ Formats: admin-guide/cgroup-v1/{memory,cpusets}.rst, admin-guide/cgroup-v2.rst o
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aifw.hardware.cgroup import Group, Groups, groups, memory_limits, memory_used, quota_of, value
 from aifw.hardware.cpulist import parse_cpu_list
+from aifw.hardware.processor import online
 from aifw.hardware.tree import Number, Reasons, Tree, look
 
 _LEAST_UNLIMITED = 1 << 60
@@ -74,7 +76,7 @@ class LimitsFound:
     Attributes:
         memory: Of memory and swap space.
         quotas: Of processor time.
-        sets: Of processors and memory nodes.
+        sets: Of processors and memory nodes; only those that leave something out.
         unknown: What could not be found out, and why.
     """
 
@@ -105,7 +107,8 @@ def find_limits(tree: Tree) -> LimitsFound:
         reasons.add(why and f"a processor quota is unknown: {why}")
         if cores is not None:
             quotas.append(Quota(group.name, group.version, cores))
-    sets = [each for group in found.cpuset for each in _sets(group, reasons)]
+    everything = {"cpus": frozenset(online(tree)), "mems": parse_cpu_list(tree.text("sys/devices/system/node/online"))}
+    sets = [each for group in found.cpuset for each in _sets(group, everything, reasons)]
     reasons.add(_hidden(found))
     return LimitsFound(tuple(memory), tuple(quotas), tuple(sets), reasons.all())
 
@@ -135,16 +138,12 @@ def _bounded(limit: Number) -> Number:
     return Number(None) if limit.value is not None and limit.value >= _LEAST_UNLIMITED else limit
 
 
-def _sets(group: Group, reasons: Reasons) -> list[ProcessorSet]:
-    # What is left after the ancestors' restrictions; where a kernel does not tell that, what the group itself asks for.
-    pairs = (
-        (("cpuset.effective_cpus", "cpuset.cpus"), ("cpuset.effective_mems", "cpuset.mems"))
-        if group.version == 1
-        else (("cpuset.cpus.effective",), ("cpuset.mems.effective",))
-    )
+def _sets(group: Group, everything: Mapping[str, frozenset[int] | None], reasons: Reasons) -> list[ProcessorSet]:
     found: list[ProcessorSet] = []
-    for names in pairs:
-        for name in names:
+    for what, every in everything.items():
+        # What is left after the ancestors' restrictions; where a kernel does not tell that, what the group itself asks for.
+        old, new = (f"cpuset.effective_{what}", f"cpuset.{what}"), (f"cpuset.{what}.effective",)
+        for name in old if group.version == 1 else new:
             text = look(f"{group.path}/{name}")
             if text.missing:
                 continue
@@ -152,7 +151,7 @@ def _sets(group: Group, reasons: Reasons) -> list[ProcessorSet]:
             if text.problem or not numbers:
                 why = text.problem or "is no list of numbers"
                 reasons.add(f"a restriction to some processors or nodes is unknown: {name} of {group.name} {why}")
-            else:
+            elif every is None or every - numbers:
                 found.append(ProcessorSet(group.name, group.version, name, tuple(sorted(numbers))))
             break
     return found

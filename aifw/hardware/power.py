@@ -23,7 +23,7 @@ class PowerLimit:
     Attributes:
         name: `long_term`, `short_term`, `peak_power`.
         watts: Now, or None if unknown.
-        highest: The most it may be set to, in watts, where that is told.
+        highest: The most the firmware says it may be set to, in watts, where that is told.
         window: Seconds over which the average counts, where that is told.
     """
 
@@ -41,7 +41,7 @@ class PowerZone:
         path: Folder: `intel-rapl:0`; `intel-rapl:0:1` is a part of it. `intel-rapl-mmio:0` limits the same package another way.
         name: `package-0`, `core`, `uncore` (mostly the integrated GPU), `dram`, `psys` (the whole computer).
         enabled: Whether the limits hold.
-        limits: In the kernel's order.
+        limits: Those that are set, in the kernel's order.
         joules: Counted so far; starts again at `most_joules`.
         most_joules: Where the counter starts again.
     """
@@ -94,20 +94,27 @@ def _zone(tree: Tree, zone: str, reasons: Reasons) -> PowerZone:
         path=zone,
         name=name,
         enabled=None if enabled is None else bool(enabled),
-        limits=tuple(_limit(tree, f"{folder}/{each.removesuffix('_power_limit_uw')}", reasons) for each in constraints),
+        limits=tuple(
+            limit
+            for each in constraints
+            if (limit := _limit(tree, f"{folder}/{each.removesuffix('_power_limit_uw')}", reasons))
+        ),
         joules=_millionth(counted.value),
         most_joules=_millionth(most),
     )
 
 
-def _limit(tree: Tree, prefix: str, reasons: Reasons) -> PowerLimit:
-    name = plain(tree.text(f"{prefix}_name"), 40)
-    # Zero is what firmware that does not tell the highest leaves there.
+def _limit(tree: Tree, prefix: str, reasons: Reasons) -> PowerLimit | None:
+    """One limit, or None where it is not set, which the kernel writes as zero."""
+    now = tree.number(f"{prefix}_power_limit_uw", 0, _MOST_MICROWATT)
+    if now.value == 0:
+        return None
+    # Zero, or an error of the file, is what firmware that does not tell the highest leaves there.
     highest = tree.number(f"{prefix}_max_power_uw", 0, _MOST_MICROWATT)
     return PowerLimit(
-        name=name or prefix.rpartition("/")[2],
-        watts=_millionth(reasons.needed(tree.number(f"{prefix}_power_limit_uw", 0, _MOST_MICROWATT))),
-        highest=_millionth(reasons.known(highest) or None),
+        name=plain(tree.text(f"{prefix}_name"), 40) or prefix.rpartition("/")[2],
+        watts=_millionth(reasons.needed(now)),
+        highest=_millionth(highest.value or None),
         window=_millionth(reasons.known(tree.number(f"{prefix}_time_window_us", 0, _LONGEST_MICROSECONDS))),
     )
 

@@ -11,6 +11,10 @@ _COLDEST, _HOTTEST = -60_000, 250_000
 """Thousandths of a degree that silicon in a computer does not pass."""
 _NOT_SET = frozenset({0, -274_000, -273_150, -273_200, -273_000})
 """What drivers write for a point that is not set: zero, and several words for absolute zero."""
+_NOT_MEASURED = frozenset({0, 50})
+"""Zero degrees, directly or by way of the 2732 tenths of a kelvin of ACPI: what firmware answers for a sensor that is not there."""
+_NO_SENSOR = "INT3400 Thermal"
+"""Stands for the policy of the machine; its driver always answers 20 degrees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,10 @@ def _zone(tree: Tree, name: str, reasons: Reasons) -> Zone:
     if kind is None:
         reasons.add(f"what {name} measures is unknown: /{folder}/type {told.problem or 'is empty'}")
     now = tree.number(f"{folder}/temp", _COLDEST, _HOTTEST)
+    if kind == _NO_SENSOR:
+        now = Number(None, "it stands for a policy, and its driver always answers 20 degrees")
+    elif now.value in _NOT_MEASURED:
+        now = Number(None, f"/{folder}/temp says zero degrees, as sensors do that are not there")
     if now.value is None:
         reasons.add(f"the temperature of {kind or name} is unknown: {now.why}")
     trips: list[TripPoint] = []
