@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("Look", "Show what is there and what is running."),
     "show": ("Look", "Show everything known about one resource or alias."),
     "history": ("Look", "List runs, newest first."),
+    "forecast": ("Look", "Show what the next run needs, and how good forecasts were."),
     "logs": ("Look", "Print what a job wrote."),
     "graph": ("Look", "Draw the spec's resources as Mermaid or DOT."),
 }

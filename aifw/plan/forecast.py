@@ -3,34 +3,24 @@
 A kind states what it expects; here that is corrected by the ratio of what was measured to what the kind had stated then. Only the
 part above an idle worker is scaled: importing an interpreter takes the same whatever the job is.
 
-Three rules, each for memory and for time:
-
-- The middle is scaled by the weighted median of the ratios, which one odd run cannot move far. A run counts more the more its size
-  and settings resemble those of the job and the fewer runs of the engine have passed since. The fewer there are, the more the median
-  is drawn towards no correction, as normal shrinkage has it: little, since kinds err by far more than repeated runs differ.
-- The range is a prediction interval on the logarithms of the ratios, with 5 % on either side. Its scatter is a conjugate estimate
-  (Gelman et al., Bayesian Data Analysis, 2.6: a scaled inverse chi-square prior): what half of the range that the kind states would
-  mean, worth four runs, and the scatter that was seen. So it narrows with runs that agree, widens with runs that do not, and never
-  gets narrower than repeated runs of one job differ.
-- A job that was ended because it exceeded its memory would have needed more than was seen, and nobody knows how much: the middle is at
-  least what it held, and the upper end a fifth above, the step by which the vertical autoscaler of Kubernetes raises a container that
-  ran out of memory. That holds until a later run of a job like it was measured to its end.
+`aifw.plan.correction` says by which rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from math import exp, fsum, inf, log, sqrt
-from typing import Any, NamedTuple, TypeGuard
+from dataclasses import replace
+from math import inf, log
+from typing import Any, TypeGuard
 
 from aifw.hardware.machine import Machine
 from aifw.hardware.placement import Place, seen_from
 from aifw.kind import Estimate, Facts, Forecast, History, InputFacts, Kind, Past
+from aifw.plan.correction import Quantity, Run, scaled
 
 WORKER = "worker"
 """Name of the part of a forecast's memory that is there before the job does anything."""
-WORKER_BYTES = 32 * 1024**2
+WORKER_BYTES = 18 * 1024**2
 """Anonymous and shared memory of a worker that does nothing: an interpreter with pydantic. Measured with Python 3.11 on x86_64."""
 WORKER_SECONDS = 0.25
 """From starting a worker that does nothing to its end; the same measurement."""
@@ -41,58 +31,6 @@ _FOUR_TIMES = log(4)
 """A run of a job four times as large counts half."""
 _UNLIKE_SETTINGS = 0.25
 """What a run counts if none of its settings is that of the job."""
-_HALF_LIFE = 5
-"""Runs of the engine after which a measurement counts half."""
-_PRIOR_RUNS = 4
-_ONE_SIDE = 1.6448536269514722
-"""Quantile of the normal distribution for 95 %."""
-_MOST_DEVIATION = 3.0
-"""A run adds no more to the scatter than one this many typical deviations away."""
-_AFTER_EXCEEDED = 1.2
-
-
-@dataclass(frozen=True, slots=True)
-class _Quantity:
-    """What is known of memory or time before anything was measured.
-
-    Attributes:
-        idle: What an idle worker takes of it.
-        fixed: What no ratio scales.
-        scatter: Standard deviation of the logarithm over repeated runs of one job on a machine that does other things as well.
-        mistake: The same of what kinds state where nothing was measured: a quarter for memory, which follows from shapes, a factor of
-            four for time, which follows from a machine nobody has looked at.
-        least: The logarithm by which either end of the range is at least away from the middle.
-    """
-
-    idle: float
-    fixed: float
-    scatter: float
-    mistake: float
-    least: float
-
-    @property
-    def doubt(self) -> float:
-        """Runs that the expectation of no correction is worth."""
-        share = self.scatter / self.mistake
-        return share * share
-
-    def above(self, value: float) -> float:
-        """What a ratio scales."""
-        return max(self.idle, value) - self.fixed
-
-
-class _Run(NamedTuple):
-    """What one run says of a quantity.
-
-    Attributes:
-        ratio: Logarithm of measured over stated.
-        likeness: Of its job to the one forecast, 1 for the same one.
-        age: Runs of the engine since.
-    """
-
-    ratio: float
-    likeness: float
-    age: int
 
 
 def forecast_at(
@@ -140,16 +78,16 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
     if not there:
         return forecast
     worker = float(forecast.parts.get(WORKER, WORKER_BYTES))
-    bytes_ = _Quantity(worker, worker * _FIXED, 0.05, log(1.25), log(1.05))
-    seconds_ = _Quantity(WORKER_SECONDS, WORKER_SECONDS * _FIXED, 0.15, log(4), log(1.1))
+    bytes_ = Quantity(worker, worker * _FIXED, 0.05, log(1.25), log(1.05))
+    seconds_ = Quantity(WORKER_SECONDS, WORKER_SECONDS * _FIXED, 0.15, log(4), log(1.1))
     alike = {id(past): _same_settings(settings, past.settings) for past in there}
     measured = _memory_runs(forecast, there, alike, bytes_)
     exceeded = _exceeded_runs(forecast, there, alike, bytes_)
     timed = _time_runs(forecast, there, alike, seconds_)
     if not measured and not exceeded and not timed:
         return forecast
-    memory = _scaled(forecast.memory, bytes_, measured, exceeded)
-    seconds = _scaled(forecast.seconds, seconds_, timed, [])
+    memory = scaled(forecast.memory, bytes_, measured, exceeded)
+    seconds = scaled(forecast.seconds, seconds_, timed, [])
     return replace(
         forecast,
         memory=memory,
@@ -160,8 +98,8 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
 
 
 def _memory_runs(
-    forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: _Quantity
-) -> list[_Run]:
+    forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: Quantity
+) -> list[Run]:
     now = quantity.above(forecast.memory.mid)
     found = []
     for past in there:
@@ -169,13 +107,13 @@ def _memory_runs(
             continue
         stated = quantity.above(past.expected_memory)
         ratio = log(quantity.above(past.memory) / stated)
-        found.append(_Run(ratio, alike[id(past)] * _near(now / stated), past.age))
+        found.append(Run(ratio, alike[id(past)] * _near(now / stated), past.age))
     return found
 
 
 def _exceeded_runs(
-    forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: _Quantity
-) -> list[_Run]:
+    forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: Quantity
+) -> list[Run]:
     now = quantity.above(forecast.memory.mid)
     found = []
     for past in there:
@@ -183,13 +121,11 @@ def _exceeded_runs(
             continue
         stated = quantity.above(past.expected_memory) if _known(past.expected_memory) else now
         ratio = log(quantity.above(past.memory) / stated)
-        found.append(_Run(ratio, alike[id(past)] * _near(now / stated), past.age))
+        found.append(Run(ratio, alike[id(past)] * _near(now / stated), past.age))
     return found
 
 
-def _time_runs(
-    forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: _Quantity
-) -> list[_Run]:
+def _time_runs(forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: Quantity) -> list[Run]:
     now = quantity.above(forecast.seconds.mid)
     worked = _known(forecast.work)
     found = []
@@ -210,7 +146,7 @@ def _time_runs(
         else:
             # A kind that states another speed than it did then has learnt something else of the machine since.
             likeness *= _near(more_work) * _near(now / stated / more_work)
-        found.append(_Run(log(quantity.above(past.seconds) / stated), likeness, past.age))
+        found.append(Run(log(quantity.above(past.seconds) / stated), likeness, past.age))
     return found
 
 
@@ -233,87 +169,6 @@ def _same_settings(settings: Facts | None, others: Facts) -> float:
     absent = object()
     equal = [name for name in names if settings.get(name, absent) == others.get(name, absent)]
     return _UNLIKE_SETTINGS + (1 - _UNLIKE_SETTINGS) * len(equal) / len(names)
-
-
-def _scaled(estimate: Estimate, quantity: _Quantity, runs: list[_Run], exceeded: list[_Run]) -> Estimate:
-    """An estimate as the runs correct it."""
-    if not runs and not exceeded:
-        return estimate
-    weights = _weights(runs)
-    count = fsum(weights)
-    median = _weighted_median([run.ratio for run in runs], weights) if runs else 0.0
-    least = max((each.ratio * each.likeness for each in exceeded if _still_holds(each, runs)), default=-inf)
-    ratio = max(median * count / (count + quantity.doubt), least)
-    middle = quantity.above(estimate.mid)
-    known_wrong = min(abs(ratio), 2 * _ONE_SIDE * quantity.scatter)
-    spread = _spread(runs, weights, count, median, quantity)
-
-    def away(end: float) -> float:
-        """Logarithm by which an end of the range is away from the middle."""
-        stated = max(abs(log(quantity.above(end) / middle)), known_wrong)
-        half = _prediction(max(stated / 2 / _ONE_SIDE, quantity.scatter), count)
-        return max(quantity.least, sqrt(min(stated, half) ** 2 + spread**2))
-
-    mid = exp(ratio) * middle
-    high = mid * exp(away(estimate.high))
-    if least > -inf:
-        high = max(high, _AFTER_EXCEEDED * exp(least) * middle)
-    return Estimate(quantity.fixed + mid * exp(-away(estimate.low)), quantity.fixed + mid, quantity.fixed + high)
-
-
-def _weights(runs: list[_Run]) -> list[float]:
-    youngest = min((run.age for run in runs), default=0)
-    return [run.likeness * 0.5 ** ((run.age - youngest) / _HALF_LIFE) for run in runs]
-
-
-def _still_holds(exceeded: _Run, runs: Iterable[_Run]) -> bool:
-    """Whether no later run of a job as much like this one was measured to its end."""
-    return not any(run.age < exceeded.age and run.likeness >= exceeded.likeness for run in runs)
-
-
-def _prediction(scatter: float, count: float) -> float:
-    """Half of the interval in which the next run falls, from a prior scatter alone, after so many runs that agreed."""
-    if not count:
-        return inf
-    freedom = _PRIOR_RUNS + count
-    return _student(freedom) * scatter * sqrt((1 + 1 / count) * _PRIOR_RUNS / freedom)
-
-
-def _spread(runs: list[_Run], weights: list[float], count: float, median: float, quantity: _Quantity) -> float:
-    """What the scatter that was seen adds to the interval."""
-    if not runs:
-        return 0.0
-    deviations = [abs(run.ratio - median) for run in runs]
-    # The median deviation of normal values is 0.6745 standard deviations.
-    typical = max(_weighted_median(deviations, weights) / 0.6745, quantity.scatter)
-    squares = fsum(
-        weight * min(each, _MOST_DEVIATION * typical) ** 2 for each, weight in zip(deviations, weights, strict=True)
-    )
-    freedom = _PRIOR_RUNS + count
-    return _student(freedom) * sqrt((1 + 1 / count) * squares / freedom)
-
-
-def _student(freedom: float) -> float:
-    """Quantile of Student's distribution for 95 %, to half a percent from 4 degrees of freedom on.
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5.
-    """
-    z = _ONE_SIDE
-    return z + (z**3 + z) / 4 / freedom + (5 * z**5 + 16 * z**3 + 3 * z) / 96 / freedom**2
-
-
-def _weighted_median(values: list[float], weights: list[float]) -> float:
-    """The value with half of the weight on either side; halfway where two are."""
-    pairs = sorted(zip(values, weights, strict=True))
-    half = fsum(weights) / 2
-    below = 0.0
-    for index, (value, weight) in enumerate(pairs):
-        below += weight
-        if abs(below - half) <= 1e-9 * half and index + 1 < len(pairs):
-            return (value + pairs[index + 1][0]) / 2
-        if below > half:
-            return value
-    return pairs[-1][0]
 
 
 def _basis(stated: Forecast, memory: Estimate, seconds: Estimate, measured: int, exceeded: int, timed: int) -> str:

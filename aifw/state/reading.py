@@ -129,6 +129,18 @@ def jobs(store: Store, address: str | None = None, run: int | None = None, limit
     return [JobRow(*_decoded(row, 7, 8, 9, 10)) for row in rows]
 
 
+def measured_jobs(store: Store, kind: str | None = None) -> list[JobRow]:
+    """Jobs that were forecast and measured, newest first: those that were done, and those that exceeded their memory."""
+    rows = store.rows(
+        "select id, run, address, kind, verb, key, state, settings, forecast, actual, error, started, ended from job"
+        " where (?1 is null or kind = ?1) and verb != 'delete' and forecast is not null and actual is not null"
+        " and (state = 'done' or state = 'failed' and coalesce(json_extract(actual, '$.exceeded'), 0))"
+        " order by started desc, id desc",
+        kind,
+    )
+    return [JobRow(*_decoded(row, 7, 8, 9, 10)) for row in rows]
+
+
 def _decoded(row: tuple[Any, ...], *json_columns: int) -> tuple[Any, ...]:
     """A row with some of its columns taken out of JSON; what is null stays so."""
     return tuple(

@@ -279,7 +279,10 @@ class Store:
 
 
 def past(actual: Mapping[str, Any], settings: Mapping[str, Any], forecast: Mapping[str, Any], age: int = 0) -> Past:
-    """What a job took beside what its kind had stated. What an older state does not say is unknown.
+    """What a job took beside what its kind had stated.
+
+    What is not written down is unknown. A job that does not say where it computed was measured with mapped files counted as its
+    memory, which says nothing of what forecasts are about.
 
     Args:
         actual: Of the job's end.
@@ -294,7 +297,7 @@ def past(actual: Mapping[str, Any], settings: Mapping[str, Any], forecast: Mappi
         work=actual.get("work") or 0.0,
         settings=settings,
         device=actual.get("device") or "cpu",
-        expected_memory=stated[0],
+        expected_memory=stated[0] if "device" in actual else None,
         expected_seconds=stated[1],
         exceeded=bool(actual.get("exceeded")),
         age=age,
