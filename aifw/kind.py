@@ -200,6 +200,7 @@ class Kind(Generic[S]):
         requires: Import names of packages the work needs, and the extra that brings them: `{"torch": "train"}`.
         seeded: True if the result depends on `job.seed`, which then is part of the identity.
         cores: What a job keeps busy: one core, or all it may have. Jobs run side by side while cores and memory last.
+        shrinks: Whether a job goes on with less memory when it is asked to (`job.control().shrink`).
         workload: Row of the placement matrix (`aifw/hardware/placement.yaml`): what sort of work it is, and so where it is best done.
         runs_on: Families of devices its code can compute on: `cpu`, `xpu`, `cuda`, `npu`, `ncs2`.
         moves_alias: For a kind whose result decides about an alias: the settings that name the alias and the candidate.
@@ -215,6 +216,7 @@ class Kind(Generic[S]):
     requires: ClassVar[Mapping[str, str]] = {}
     seeded: ClassVar[bool] = False
     cores: ClassVar[Literal["one", "all"]] = "one"
+    shrinks: ClassVar[bool] = False
     workload: ClassVar[str] = "data"
     runs_on: ClassVar[tuple[str, ...]] = ("cpu",)
     moves_alias: ClassVar[tuple[str, str] | None] = None

@@ -15,6 +15,12 @@ from aifw.plan.model import CHANGES
 from aifw.plan.render import Style, plain
 from aifw.units import format_bytes, format_seconds
 
+_SHORT = {
+    "ok": "enough again",
+    "hold": "short, nothing more is started",
+    "shrink": "short, jobs are asked to take less",
+    "pause": "very short, jobs make room",
+}
 _LOG_LINES = 8
 _PROGRESS_SECONDS = 30.0
 _DOING = {"run": "runs", "create": "is created", "update": "is changed", "delete": "is deleted"}
@@ -219,6 +225,26 @@ class Narrator:
         step = event.get("checkpoint")
         kept = f"stopped, saved at step {step}" if step is not None else "stopped, nothing saved: it starts again"
         yield self.row("■", "warn", address, kept)
+
+    def _on_job_paused(self, event: Mapping[str, Any], address: str) -> Iterable[str]:
+        self.running.pop(address, None)
+        self.waiting[address] = "paused"
+        step = event.get("checkpoint")
+        kept = f"paused, saved at step {step}" if step is not None else "paused, nothing saved: it starts again later"
+        yield self.row("‖", "warn", address, f"{kept}: {event['because']}")
+
+    def _on_job_shrink_asked(self, event: Mapping[str, Any], address: str) -> Iterable[str]:
+        yield self.row("·", "faint", address, f"asked to take less memory; it holds {format_bytes(event['held'])}")
+
+    def _on_pool_pressure(self, event: Mapping[str, Any], _address: str) -> Iterable[str]:
+        text = f"memory: {_SHORT[event['level']]}, {format_bytes(event['available'])} can be had"
+        yield f"{self.style('·', 'faint')} {text}, {format_bytes(event['reserve'])} reserved for everything else"
+
+    def _on_pool_waits(self, event: Mapping[str, Any], address: str) -> Iterable[str]:
+        needs, available = format_bytes(event["needs"]), format_bytes(event["available"])
+        yield self.row(
+            "·", "faint", address, f"waits for memory that others hold: needs {needs}, {available} can be had"
+        )
 
     def _on_resource_reused(self, event: Mapping[str, Any], address: str) -> Iterable[str]:
         self.waiting.pop(address, None)

@@ -14,8 +14,9 @@ from aifw.errors import Refused, StateError
 from aifw.executors.base import Executor
 from aifw.executors.local import LocalExecutor
 from aifw.plan import planfile
-from aifw.plan.compile import compile, memory_budget, total_threads  # noqa: A004 - the word of the design
+from aifw.plan.compile import compile  # noqa: A004 - the word of the design
 from aifw.plan.model import Action, Plan
+from aifw.plan.needs import capacity
 from aifw.plan.snapshot import Snapshot
 from aifw.run.engine import Engine
 from aifw.run.events import Events, Listener
@@ -152,7 +153,14 @@ def _run(
         if record.damage:
             store.mark_damaged(record.digest, record.damage)
     store.refresh_fingerprints()
-    limits = Limits(memory_budget(spec, snapshot), total_threads(spec, snapshot), request.offline)
+    memory = spec.hardware.memory
+    limits = Limits(
+        capacity=capacity(spec, snapshot),
+        reserve=memory.reserve,
+        conservative=memory.profile == "conservative",
+        patience=memory.patience,
+        offline=request.offline,
+    )
     with closing(Events(store.layout.run(run), run, listener)) as events:
         events.emit(
             "run.started",

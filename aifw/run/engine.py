@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from aifw.errors import AifwError, ArtifactCorrupt, DependencyMissing, MemoryRefused
-from aifw.executors.base import Ended, Executor
-from aifw.hardware.pool import held_by_tree
-from aifw.job import latest_checkpoint
+from aifw.executors.base import Executor
+from aifw.hardware.placement import Place
 from aifw.kind import Forecast, InputFacts
+from aifw.plan.forecast import forecast_at
 from aifw.plan.identity import combine
 from aifw.plan.model import PENDING, Action, Plan, Step
-from aifw.plan.schedule import fits
+from aifw.plan.needs import MEMORY, THREADS, needs
 from aifw.plan.snapshot import Snapshot
-from aifw.run.events import Events, log_tail
-from aifw.run.finish import keep_result
+from aifw.run.ending import Endings
+from aifw.run.events import Events
 from aifw.run.inputs import Inputs, Resolved
-from aifw.run.launch import Launcher, Limits, Running, checkpointed_step
-from aifw.run.order import read_result
+from aifw.run.launch import Admitted, Launcher, Limits, Running
 from aifw.run.outcome import Outcome, Result
+from aifw.run.pool import Pool, Source, machine
 from aifw.run.standing import Standings
+from aifw.run.watch import Watch
 from aifw.spec.models import Resource, Spec
-from aifw.state import effects, jobs
+from aifw.state import effects
 from aifw.state.store import Store
 from aifw.units import format_bytes
 
-_TICK = 0.1
-_MEMORY_EVERY = 0.5
-
 
 class Engine:
-    """Carries out one plan."""
+    """Carries out one plan.
+
+    Args:
+        spec: That was planned.
+        plan: What to do.
+        snapshot: What the plan was made from.
+        store: The state, its lock held.
+        run: Number of the run, which is open.
+        executor: Where jobs run.
+        events: Are told what happens.
+        limits: What the run may use.
+        memory: What memory is read from.
+    """
 
     def __init__(
         self,
@@ -45,6 +53,7 @@ class Engine:
         executor: Executor,
         events: Events,
         limits: Limits,
+        memory: Source = machine,
     ) -> None:
         self.outcome = Outcome()
         self._spec = spec
@@ -54,37 +63,54 @@ class Engine:
         self._executor = executor
         self._events = events
         self._limits = limits
+        # In the order of the schedule; what takes no time comes first.
+        self._rank = {
+            step.address: (-1.0 if step.start is None else step.start, index) for index, step in enumerate(plan.steps)
+        }
         self._waiting = {step.address: step for step in plan.steps}
-        self._replaced = frozenset(plan.replaced)
+        self._replaced = set(plan.replaced)
         self._running: dict[int, Running] = {}
         self._inputs = Inputs(store, snapshot, self.outcome.results)
         self._launcher = Launcher(spec, snapshot, store, run, executor, events, limits, self._inputs)
-        self._standings = Standings(spec, snapshot, store, run, events, self.outcome.results)
+        standings = Standings(spec, snapshot, store, run, events, self.outcome.results)
+        self._standings = standings
+        self._endings = Endings(spec, store, executor, events, standings, self.outcome)
+        self._pool = Pool(limits, events, memory)
+        self._watch = Watch(spec, self._pool, executor, events, limits)
         self._asked = 0
         self._stopping = False
-        self._memory_seen_at = 0.0
-        self._refused: dict[str, tuple[int, int]] = {}
+        self._refused: dict[str, tuple[Mapping[str, int], int]] = {}
+        self._paused: dict[str, Running] = {}
 
     def stop(self) -> None:
         """Ask for an end: once lets jobs save their state, twice ends them at once. Safe to call from a signal handler."""
         self._asked += 1
 
     def execute(self) -> Outcome:
-        """Do what the plan says; returns when nothing runs any more."""
+        """Do what the plan says; returns when nothing runs any more, and nothing waits for memory."""
         begun = time.monotonic()
         while True:
             self._obey()
-            self._start_what_can()
-            if not self._running:
+            waits = self._start_what_can()
+            if not self._running and not waits:
                 break
-            for ended in self._executor.wait(_TICK):
+            for ended in self._executor.wait(self._watch.tick):
                 running = self._running.pop(ended.handle.pid)
                 self._relay(running)
-                self._end(running, ended)
+                self._pool.release(running)
+                if self._endings.end(running, ended, stopping=self._stopping, at_once=self._asked > 1):
+                    self._pause(running)
+                elif self.outcome.results.get(running.step.address) is not None:
+                    # An effect that was undone comes after all; one that could not be undone does not.
+                    self._waiting.pop(running.step.address, None)
             for running in self._running.values():
                 self._relay(running)
-            self._watch_memory()
+            self._watch.look(self._running.values(), stopping=self._stopping)
+        if self._stopping:
+            for address, running in self._paused.items():
+                self._endings.stopped(address, running.entry.key)
         self.outcome.seconds = time.monotonic() - begun
+        self.outcome.peak_memory = max(self.outcome.peak_memory, self._watch.peak)
         self.outcome.interrupted = self._stopping and bool(self._waiting or self.outcome.count("stopped"))
         return self.outcome
 
@@ -98,20 +124,44 @@ class Engine:
             for running in self._running.values():
                 self._executor.end(running.handle)
 
+    def _pause(self, running: Running) -> None:
+        """Put a job that saved its state back in the row; it goes on where it was once there is room."""
+        address = running.step.address
+        self._paused[address] = running
+        self._waiting[address] = running.step
+        # From its checkpoint: what was to be made from nothing has been begun by now.
+        self._replaced.discard(address)
+        if self._endings.checkpoint(running.entry.key) is None:
+            self._watch.saved_nothing(running)
+
+    def _relay(self, running: Running) -> None:
+        for row in running.tail.read():
+            name = row.pop("event")
+            row.pop("time", None)
+            if name == "progress":
+                running.done = (str(row["unit"]), float(row["done"]))
+            self._events.emit(f"job.{name}", running.step.address, **row)
+
     # Starting
 
-    def _start_what_can(self) -> None:
-        progressed = True
+    def _start_what_can(self) -> bool:
+        """Start everything that is ready and that there is room for; True if something that is ready was left for lack of room."""
+        waits, progressed = False, True
         while progressed:
-            progressed = False
-            for step in list(self._waiting.values()):
+            waits = progressed = False
+            for step in sorted(self._waiting.values(), key=lambda step: self._rank[step.address]):
                 if self._stopping or self.outcome.replan:
-                    return
+                    return False
                 ready = all(each in self.outcome.results for each in step.after)
                 ready = ready and not any(running.step.address == step.address for running in self._running.values())
-                if ready and self._start(step):
+                if not ready:
+                    continue
+                if self._start(step):
                     del self._waiting[step.address]
                     progressed = True
+                else:
+                    waits = True
+        return waits and not self.outcome.replan
 
     def _start(self, step: Step) -> bool:
         """Decide about a step whose predecessors are done; False if it has to wait for room."""
@@ -124,7 +174,7 @@ class Engine:
             if step.action is Action.FORGET:
                 self._forget(step)
             elif step.action is Action.DELETE:
-                self._ran(self._launcher.delete(step))
+                self._ran(self._launcher.delete(step), {})
             elif step.action not in PENDING or step.effect_only:
                 assert step.key is not None
                 digests = {each.field: each.digest or "" for each in step.inputs}
@@ -140,12 +190,14 @@ class Engine:
         self._events.emit("resource.forgotten", step.address)
         self.outcome.results[step.address] = Result("forgotten")
 
-    def _ran(self, running: Running) -> None:
+    def _ran(self, running: Running, reserved: Mapping[str, int]) -> None:
         self._running[running.handle.pid] = running
+        self._pool.reserve(running, reserved)
+        self._paused.pop(running.step.address, None)
 
     def _make(self, step: Step, resource: Resource) -> bool:
         refused = self._refused.get(step.address)
-        if refused is not None and not self._room(*refused):
+        if refused is not None and not self._pool.admits(step.address, *refused):
             # Looked at again and again while others run: what it needs is not worked out anew each time.
             return False
         inputs = self._inputs.of(step)
@@ -161,20 +213,40 @@ class Engine:
             # It is being made for another address: what comes out is this one's as well.
             return False
         forecast = self._forecast(step, resource, inputs)
-        memory = min(self._limits.memory, round(forecast.memory.high))
-        threads = self._limits.threads if resource.kind.cores == "all" else 1
-        if not self._room(memory, threads):
-            self._refused[step.address] = (memory, threads)
+        reserved = needs(self._spec, step, forecast, self._limits.capacity)
+        wants = self._wants(step, forecast, reserved)
+        if not self._pool.admits(step.address, reserved, wants):
+            self._refused[step.address] = (reserved, wants)
             return False
         if not all(self._sound(each) for each in inputs.values()):
             return False
         if resource.kind.family == "external":
             begun = effects.unrecorded_creation(self._store, step.address, key)
             if begun is not None:
-                self._ran(self._launcher.undo(step, *begun))
+                self._ran(self._launcher.undo(step, *begun), {})
                 return False
-        self._ran(self._launcher.make(step, resource, key, inputs, forecast, memory, threads, afresh=afresh))
+        admitted = self._admitted(step, forecast, reserved)
+        self._ran(self._launcher.make(step, resource, key, inputs, admitted, afresh=afresh), reserved)
         return True
+
+    def _wants(self, step: Step, forecast: Forecast, reserved: Mapping[str, int]) -> int:
+        """Bytes that must really be there: what is reserved, and no less than a job held before it paused."""
+        wants = reserved[MEMORY]
+        if self._limits.conservative and forecast.memory.high > self._limits.memory:
+            # The whole budget is reserved, and the plan said that only the middle is sure to fit.
+            wants = round(forecast.memory.mid)
+        paused = self._paused.get(step.address)
+        return wants if paused is None else max(wants, paused.meter.peak)
+
+    def _admitted(self, step: Step, forecast: Forecast, reserved: Mapping[str, int]) -> Admitted:
+        memory = reserved[MEMORY]
+        if not self._limits.conservative:
+            # It may be asked to fit what is there beyond the middle it reserved.
+            memory = max(memory, min(round(forecast.memory.high), self._pool.limit(forecast, 0)))
+        threads, placed = reserved.get(THREADS, self._limits.capacity[THREADS]), step.placement
+        if placed is not None:
+            threads = max(1, min(threads, placed.threads))
+        return Admitted(forecast, reserved, memory, threads, placed.cpus if placed is not None else ())
 
     def _keep(self, step: Step, artifact: str, key: str, digests: Mapping[str, str]) -> bool:
         """Let a resource stand for what is there; False if that turns out to be damaged, and the plan has to be made again."""
@@ -191,16 +263,6 @@ class Engine:
         self.outcome.replan = f"{address}: {damage}"
         self._events.emit("run.replanned", address, because=damage)
 
-    def _room(self, memory: int, threads: int) -> bool:
-        """Whether a job may start beside those that run."""
-        running = self._running.values()
-        return fits(
-            {"memory": memory, "threads": threads},
-            {"memory": sum(each.memory for each in running), "threads": sum(each.threads for each in running)},
-            {"memory": self._limits.memory, "threads": self._limits.threads},
-            alone=not running,
-        )
-
     def _forecast(self, step: Step, resource: Resource, inputs: Mapping[str, Resolved]) -> Forecast:
         """The plan's forecast, made again with what is known by now.
 
@@ -212,10 +274,12 @@ class Engine:
         if observation is not None:
             facts["observation"] = InputFacts(step.address, observation.facts, certain=True)
         history = self._store.history(resource.kind.name)
-        forecast = resource.kind.forecast(resource.settings, facts, self._snapshot.machine, history)
+        place = _place(step, self._snapshot)
+        forecast = forecast_at(resource.kind, resource.settings, facts, self._snapshot.machine, history, place)
         if forecast.memory.mid > self._limits.memory:
             raise MemoryRefused(
-                f"needs about {format_bytes(forecast.memory.mid)} of memory, the budget is {format_bytes(self._limits.memory)}",
+                f"needs about {format_bytes(forecast.memory.mid)} of memory on {place.label}, the budget is"
+                f" {format_bytes(self._limits.memory)}",
                 hint=f"raise hardware.memory.budget, or make the job smaller. Basis: {forecast.basis}",
             )
         return forecast
@@ -237,116 +301,15 @@ class Engine:
         self._replan(resolved.address, damage)
         return False
 
-    # Watching
-
-    def _relay(self, running: Running) -> None:
-        for row in running.tail.read():
-            name = row.pop("event")
-            row.pop("time", None)
-            self._events.emit(f"job.{name}", running.step.address, **row)
-
-    def _watch_memory(self) -> None:
-        now = time.monotonic()
-        if now - self._memory_seen_at < _MEMORY_EVERY:
-            return
-        self._memory_seen_at = now
-        total = 0
-        worst, excess = None, 0
-        for running in self._running.values():
-            used = held_by_tree(running.handle.pid) or 0
-            running.peak = max(running.peak, used)
-            total += used
-            # What has no forecast is an effect under way, and small.
-            if used - running.memory > excess and (running.forecast is not None or used > self._limits.memory):
-                worst, excess = running, used - running.memory
-        if total > self._limits.memory and worst is not None and not any(each.over for each in self._running.values()):
-            # One at a time: what it frees may be enough for the others.
-            worst.over = worst.memory + excess
-            self._executor.end(worst.handle)
-        self.outcome.peak_memory = max(self.outcome.peak_memory, total)
-        self._events.tell("memory", used=total, budget=self._limits.memory)
-
-    # Ending
-
-    def _end(self, running: Running, ended: Ended) -> None:
-        self._executor.collect(running.handle)
-        result = read_result(running.handle.folder)
-        measured = result.get("usage", {}).get("memory") if result is not None else None
-        memory = max(measured or ended.peak_memory, running.peak)
-        actual = {
-            "seconds": time.monotonic() - running.begun,
-            "memory": memory,
-            "cpu": ended.cpu_seconds,
-            "work": running.forecast.work if running.forecast is not None else 0.0,
-            "resumed": running.resumed,
-        }
-        self.outcome.peak_memory = max(self.outcome.peak_memory, memory)
-        if result is not None and result["status"] == "done":
-            self._made(running, result, actual)
-        elif (result is not None and result["status"] == "stopped") or (result is None and self._asked > 1):
-            jobs.ended(self._store, running.entry.id, "stopped", actual)
-            self.outcome.results[running.step.address] = Result("stopped")
-            self._events.emit("job.stopped", running.step.address, checkpoint=self._checkpoint(running))
-        else:
-            self._lost(running, ended, result, actual)
-        shutil.rmtree(running.handle.folder / "out", ignore_errors=True)
-
-    def _made(self, running: Running, result: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
-        made = keep_result(self._store, running.entry, result, actual)
-        manifest = made.manifest if made is not None else {"facts": result["facts"], "outputs": {}}
-        artifact = made.digest if made is not None else ""
-        outputs = {name: output["facts"] for name, output in manifest["outputs"].items()}
-        address = running.step.address
-        self._events.emit(
-            "job.finished", address, artifact=artifact, facts=manifest["facts"], outputs=outputs, **actual
-        )
-        if running.undoing:
-            return
-        if running.entry.verb == "delete":
-            self.outcome.results[address] = Result("forgotten")
-        else:
-            self._standings.made(running.step, self._spec.resources[address], artifact, running.entry.key)
-
-    def _lost(
-        self, running: Running, ended: Ended, result: Mapping[str, Any] | None, actual: Mapping[str, Any]
-    ) -> None:
-        error = self._what_went_wrong(running, ended, result)
-        self._waiting.pop(running.step.address, None)
-        jobs.ended(self._store, running.entry.id, "failed", actual, error)
-        self.outcome.results[running.step.address] = Result("failed", error=error)
-        self._events.emit(
-            "job.failed",
-            running.step.address,
-            error=error,
-            log=log_tail(running.handle.folder / "log"),
-            job=running.entry.id,
-            checkpoint=self._checkpoint(running),
-        )
-
-    def _what_went_wrong(self, running: Running, ended: Ended, result: Mapping[str, Any] | None) -> dict[str, Any]:
-        if running.over:
-            used, budget = format_bytes(running.over), format_bytes(self._limits.memory)
-            message = f"exceeded its memory: used {used}, the budget is {budget}"
-            if running.over <= self._limits.memory:
-                message = (
-                    f"exceeded its memory: used {used} where {format_bytes(running.memory)} was forecast,"
-                    f" and the jobs beside it needed the rest of the budget of {budget}"
-                )
-            return {
-                "code": MemoryRefused.code,
-                "message": message,
-                "hint": "its last checkpoint is kept; raise hardware.memory.budget, or make the job smaller",
-            }
-        if result is not None:
-            return dict(result["error"])
-        how = f"signal {-ended.status}" if ended.status < 0 else f"exit status {ended.status}"
-        hint = "the system may have been out of memory" if ended.status == -9 else None
-        return {"code": "AIFW500", "message": f"its process ended with {how} and left no result", "hint": hint}
-
-    def _checkpoint(self, running: Running) -> int | None:
-        return checkpointed_step(latest_checkpoint(self._store.layout.checkpoints(running.entry.key)))
-
     def _fail(self, address: str, error: AifwError) -> None:
         described = {"code": error.code, "message": error.message, "hint": error.hint}
         self.outcome.results[address] = Result("failed", error=described)
         self._events.emit("job.failed", address, error=described, log=[])
+
+
+def _place(step: Step, snapshot: Snapshot) -> Place:
+    """Where a step is placed; one without a placement has the whole processor."""
+    placed = step.placement
+    if placed is None:
+        return Place("performance_cores", "cpu", step.device or "cpu", (), snapshot.machine.cpu.cores)
+    return Place(placed.column, placed.label, placed.device, placed.cpus, placed.threads)  # type: ignore[arg-type]

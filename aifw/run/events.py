@@ -8,10 +8,12 @@ Every event has `time` (UTC), `run`, `event`, and where it is about a resource `
     run.finished      state, exit, seconds, peak_memory,     job.note       text
                       results                                job.checkpoint step
     resource.reused   artifact                               job.finished   artifact, facts, outputs, seconds, memory, cpu,
-    resource.skipped  because                                               work, resumed
+    resource.skipped  because                                               work, resumed, device, exceeded
     resource.forgotten                                       job.failed     error, log (last lines), job, checkpoint
     alias.moved       alias, before, after, verdict          job.stopped    checkpoint
-    alias.held        alias, current, reason, verdict
+    alias.held        alias, current, reason, verdict        job.paused     because, checkpoint
+    pool.pressure     level, available, reserve, psi         job.shrink_asked  held
+    pool.waits        needs, available                       job.over_limit    used, limit
 
 `memory` (used, budget; bytes) is told twice a second and not kept. `aifw.run.schema` says what each of these is.
 """

@@ -11,10 +11,12 @@ from typing import Any
 
 from aifw.errors import DependencyMissing
 from aifw.executors.base import Executor, Handle
+from aifw.hardware.meter import Meter
 from aifw.job import latest_checkpoint
 from aifw.kind import Forecast, find
 from aifw.plan.identity import described_inputs
 from aifw.plan.model import Step
+from aifw.plan.needs import MEMORY
 from aifw.plan.snapshot import Snapshot
 from aifw.run.events import Events, Tail
 from aifw.run.inputs import Inputs, Resolved
@@ -36,11 +38,44 @@ _THREAD_VARIABLES = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use: bytes and threads of all running jobs together, and whether it may use the network."""
+    """What a run may use.
 
+    Attributes:
+        capacity: What running jobs may use together, by resource; see `aifw.plan.needs`.
+        reserve: Bytes to be left to everything else on the machine.
+        conservative: A job reserves the high of its forecast, else the middle.
+        patience: Seconds that a job waits for memory that others hold while nothing of this run holds any.
+        offline: The network must not be used.
+    """
+
+    capacity: Mapping[str, int]
+    reserve: int = 0
+    conservative: bool = True
+    patience: float = 600.0
+    offline: bool = False
+
+    @property
+    def memory(self) -> int:
+        """Bytes that running jobs may use together."""
+        return self.capacity[MEMORY]
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """What a job starts with.
+
+    Attributes:
+        needs: What it reserves, by resource.
+        memory: Bytes it may count on.
+        threads: How many it computes with.
+        cpus: Processors it is kept on; empty does not restrict it.
+    """
+
+    forecast: Forecast
+    needs: Mapping[str, int]
     memory: int
     threads: int
-    offline: bool = False
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass
@@ -48,9 +83,12 @@ class Running:
     """A job with a worker.
 
     Attributes:
-        memory: Bytes set aside for it.
-        peak: Most it was seen to hold.
-        over: What it held when it was ended because the budget was exceeded, or 0.
+        meter: Follows what it holds.
+        device: Where it computes.
+        done: How far it said it is, and in what unit.
+        over: Bytes it held and the limit they were over, if it was ended for that.
+        shrink_asked: It was asked to do with less since memory became short.
+        pause_asked: When it was asked to save its state and make room, and why.
         undoing: It removes what an interrupted run may have created; the step itself comes after it.
     """
 
@@ -58,13 +96,15 @@ class Running:
     entry: JobEntry
     handle: Handle
     tail: Tail
-    memory: int
-    threads: int
+    meter: Meter
     forecast: Forecast | None
+    device: str
     resumed: bool
     begun: float
-    peak: int = 0
-    over: int = 0
+    done: tuple[str, float] | None = None
+    over: tuple[int, int] | None = None
+    shrink_asked: bool = False
+    pause_asked: tuple[float, str] | None = None
     undoing: bool = False
 
 
@@ -98,9 +138,7 @@ class Launcher:
         resource: Resource,
         key: str,
         inputs: Mapping[str, Resolved],
-        forecast: Forecast,
-        memory: int,
-        threads: int,
+        admitted: Admitted,
         *,
         afresh: bool,
     ) -> Running:
@@ -119,14 +157,15 @@ class Launcher:
                 for field, each in inputs.items()
             },
             device=step.device or "cpu",
-            threads=threads,
-            memory=memory,
+            threads=admitted.threads,
+            cpus=admitted.cpus,
+            memory=admitted.memory,
             seed=self._spec.seed if resource.kind.seeded else 0,
             resume=str(checkpoint) if checkpoint is not None else None,
             previous=str(previous) if previous is not None and previous.is_dir() else None,
             existing=self._inputs.external_facts(step.address) if verb == "update" else {},
         )
-        return self._start(replace(step, key=key), order, forecast, memory)
+        return self._start(replace(step, key=key), order, admitted.forecast)
 
     def delete(self, step: Step) -> Running:
         """Start the job that deletes an external thing whose entry left the spec.
@@ -153,7 +192,7 @@ class Launcher:
             settings=settings,
             existing=self._inputs.external_facts(step.address),
         )
-        return self._start(replace(step, key=key), order, None, 0)
+        return self._start(replace(step, key=key), order, None)
 
     def _order(self, address: str, kind: str, verb: str, key: str) -> Order:
         self._launched += 1
@@ -171,7 +210,7 @@ class Launcher:
             offline=self._limits.offline,
         )
 
-    def _start(self, step: Step, order: Order, forecast: Forecast | None, memory: int) -> Running:
+    def _start(self, step: Step, order: Order, forecast: Forecast | None) -> Running:
         folder = self._store.layout.job(order.id).absolute()
         with no_space_named(f"the folder of job {order.id}"):
             folder.mkdir(parents=True)
@@ -212,9 +251,9 @@ class Launcher:
             entry,
             handle,
             Tail(folder / "events.jsonl"),
-            memory,
-            order.threads,
+            Meter(handle.pid),
             forecast,
+            order.device,
             order.resume is not None,
             time.monotonic(),
         )

@@ -19,6 +19,7 @@ class Order:
     Attributes:
         verb: `run` for artifacts; `create`, `update`, `delete` for external things; `fetch` to bring what a job needs.
         settings: As JSON; validated again by the worker.
+        cpus: Processors the worker is kept on; empty does not restrict it.
         inputs: Field, then `address`, `path`, `facts`, `digest`.
     """
 
@@ -32,6 +33,7 @@ class Order:
     inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     device: str = "cpu"
     threads: int = 1
+    cpus: tuple[int, ...] = ()
     memory: int | None = None
     seed: int = 0
     resume: str | None = None

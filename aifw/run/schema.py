@@ -10,6 +10,7 @@ from typing import Any, get_args
 from aifw.plan.model import Action
 from aifw.plan.schema import described
 from aifw.run.outcome import Status
+from aifw.run.pressure import Level
 
 NAME = "aifw.events.v1.schema.json"
 
@@ -165,10 +166,12 @@ _EVENTS: dict[str, tuple[str, Schema]] = {
                 "additionalProperties": {"type": "object"},
             },
             "seconds": _number("Wall time."),
-            "memory": _whole("Peak bytes."),
+            "memory": _whole("Peak bytes of anonymous and shared memory; mapped files do not count."),
             "cpu": _number("Processor seconds."),
             "work": _number("Size of the job, in units of its kind."),
             "resumed": {"description": "Whether it went on from a checkpoint.", "type": "boolean"},
+            "device": _text("Where it computed."),
+            "exceeded": {"description": "Whether it was ended because it exceeded its memory.", "type": "boolean"},
         },
     ),
     "job.failed": (
@@ -181,6 +184,36 @@ _EVENTS: dict[str, tuple[str, Schema]] = {
         },
     ),
     "job.stopped": ("A job ended because it was asked to.", {"checkpoint": _CHECKPOINT}),
+    "job.shrink_asked": (
+        "A job was asked to go on with less memory from its next step on.",
+        {"held": _whole("Bytes it holds.")},
+    ),
+    "job.paused": (
+        "A job saved its state to make room; it goes on in this run once there is room again.",
+        {"because": _text("Why memory is short."), "checkpoint": _CHECKPOINT},
+    ),
+    "job.over_limit": (
+        "A job holds more than it may and is ended.",
+        {"used": _whole("Bytes it holds."), "limit": _whole("Bytes it may hold.")},
+    ),
+    "pool.pressure": (
+        "How short memory is on this machine changed.",
+        {
+            "level": {
+                "description": "`hold`: nothing more is started; `shrink`: jobs are asked for memory; `pause`: jobs make room.",
+                "enum": [level.word for level in Level],
+            },
+            "available": _whole("Bytes that can be had."),
+            "reserve": _whole("Bytes that are to be left to everything else."),
+            "psi": _or_null(
+                _number("Percent of the last ten seconds in which tasks waited for memory; null if unknown.")
+            ),
+        },
+    ),
+    "pool.waits": (
+        "A job would fit the budget, but something else holds the memory.",
+        {"needs": _whole("Bytes it needs."), "available": _whole("Bytes it could have.")},
+    ),
     "memory": (
         "What running jobs use together; told twice a second, and not kept.",
         {"used": _whole("Bytes."), "budget": _whole("Bytes they may use.")},
@@ -191,7 +224,7 @@ _OPTIONAL = {
     "job.progress": {"metrics"},
     "job.failed": {"job", "checkpoint"},
 }
-_WITHOUT_ADDRESS = {"run.started", "run.stopping", "run.finished", "memory"}
+_WITHOUT_ADDRESS = {"run.started", "run.stopping", "run.finished", "pool.pressure", "memory"}
 _ALWAYS: Schema = {
     "time": {
         "description": "UTC.",

@@ -8,7 +8,7 @@ from pydantic import Field
 from typing_extensions import TypeAliasType
 
 from aifw.hardware.placement import COLUMN_WORDS, WORKLOAD_WORDS, Column, Rating, Workload
-from aifw.settings import Settings, Size
+from aifw.settings import Duration, Settings, Size
 
 NUMBERED_DEVICE_PATTERN = r"^(xpu|cuda|npu|ncs2):(0|[1-9][0-9]{0,2})$"
 """One device of several."""
@@ -77,6 +77,8 @@ class MemorySettings(Settings):
     """Memory left to everything else on the machine."""
     profile: Literal["conservative", "aggressive"] = "conservative"
     """How jobs are admitted: `conservative` when the high of their forecast fits beside what runs, `aggressive` when its middle does."""
+    patience: Duration = 600.0
+    """How long a job waits for memory that other programs hold, while nothing else of the run is at work, before it is refused."""
 
 
 class HardwareSettings(Settings):

@@ -102,6 +102,7 @@ class Dpo(ArtifactKind[DpoSettings]):
     }
     run = "aifw.training.dpo:train"
     seeded = True
+    shrinks = True
     cores = "all"
     workload = "dpo"
     runs_on = ("cpu", "xpu", "cuda")

@@ -109,7 +109,9 @@ def test_an_engine_runs_a_whole_spec_on_it(tmp_path: Path) -> None:
             run = store.begin_run(spec.digest, None)
             with closing(Events(layout.run(run), run, lambda _: None)) as events:
                 plan = compile(spec, snapshot)
-                return Engine(spec, plan, snapshot, store, run, executor, events, Limits(2**33, 2)).execute()
+                return Engine(
+                    spec, plan, snapshot, store, run, executor, events, Limits({"memory": 2**33, "threads": 2})
+                ).execute()
 
     first = {address: result.status for address, result in execute().results.items()}
     assert first == {"stages.one": "done", "stages.two": "done", "stages.bad": "failed", "stages.after": "skipped"}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -209,13 +210,20 @@ def test_ways_to_fail_are_told_apart(stack: Any, how: str, words: str) -> None:
 
 def test_a_job_over_the_memory_budget_is_ended(stack: Any) -> None:
     stack.write("hardware: {memory: {budget: 256MiB}}\nstages:\n  big: {kind: toy, fail: memory}\n")
-    result = stack.apply()
-    assert result["status"] == 4
-    assert "exceeded its memory" in result["errors"]["stages.big"]["message"]
+    stack.apply()
+    failed, exceeded = rows(stack, "select error, actual from job where address = 'stages.big'")[0]
+    assert json.loads(failed)["code"] == "AIFW311"
+    assert re.match(
+        r"out of memory limit: used \S+ \S+, forecast high 1.1 MiB, limit 256 MiB", json.loads(failed)["message"]
+    )
+    assert json.loads(exceeded)["exceeded"]
+    assert json.loads(exceeded)["memory"] > 256 * 1024**2
     stack.wait_for_workers()
+    again = stack.apply()
+    assert (again["status"], again["error"]) == (4, "AIFW311"), "the next plan knows what it takes"
 
 
-def test_jobs_that_exceed_the_budget_together_lose_the_one_that_takes_more_than_its_share(stack: Any) -> None:
+def test_a_job_over_its_own_limit_is_ended_and_those_beside_it_go_on(stack: Any) -> None:
     stack.write("""
 hardware: {memory: {budget: 800MiB}, threads: 2}
 stages:
@@ -225,7 +233,7 @@ stages:
     result = stack.apply()
     assert result["results"] == {"stages.honest": "done", "stages.modest": "failed"}
     assert result["status"] == 4
-    assert "1.1 MiB was forecast" in result["errors"]["stages.modest"]["message"]
+    assert "forecast high 1.1 MiB, limit 256 MiB" in result["errors"]["stages.modest"]["message"]
 
 
 def test_a_forecast_over_the_budget_is_refused(stack: Any) -> None:
@@ -247,12 +255,13 @@ stages:
         spans = rows(stack, "select started, ended from job order by started")[-2:]
         return bool(spans[1][0] < spans[0][1])
 
-    stack.write(body.replace("BUDGET", "1GiB"))
-    stack.apply()
-    assert overlap()
-    stack.write(body.replace("BUDGET", "500MiB").replace("text: a", "text: c").replace("text: b", "text: d"))
+    # The tight one first: what was measured makes the forecasts of later jobs smaller.
+    stack.write(body.replace("BUDGET", "500MiB"))
     stack.apply()
     assert not overlap()
+    stack.write(body.replace("BUDGET", "1GiB").replace("text: a", "text: c").replace("text: b", "text: d"))
+    stack.apply()
+    assert overlap()
 
 
 def test_interrupted_run_resumes_from_its_checkpoint(stack: Any) -> None:

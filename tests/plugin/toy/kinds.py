@@ -86,6 +86,43 @@ class Toy(ArtifactKind[ToySettings]):
         return Forecast(Estimate.around(settings.memory, 0.1), Estimate.around(seconds, 0.5), work=1.0)
 
 
+class HeavySettings(Settings):
+    """Settings of `toy_heavy`."""
+
+    text: str = ""
+    """What to write."""
+    hold: Annotated[Size, execution]
+    """Memory to really take for the whole time."""
+    steps: int = 10
+    """How many steps to take."""
+    pause: Annotated[float, execution] = 0.1
+    """Seconds a step takes."""
+    until: Annotated[str | None, execution] = None
+    """A file; it does not end before this is there."""
+    deaf: Annotated[bool, execution] = False
+    """Never look at what is asked."""
+    forgetful: Annotated[bool, execution] = False
+    """Stop without saving anything."""
+
+
+class Heavy(ArtifactKind[HeavySettings]):
+    """Takes memory, and gives half of it back when it is asked to shrink. Where it was interrupted it goes on, with as much."""
+
+    name = "toy_heavy"
+    section = "stages"
+    settings = HeavySettings
+    produces: ClassVar[Mapping[str, type[Output]]] = {"text": Text}
+    run = "toy.work:hold"
+    shrinks = True
+
+    def forecast(
+        self, settings: HeavySettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+    ) -> Forecast:
+        """What the settings say, beside a worker."""
+        memory = Estimate.around(settings.hold + 40 * 1024**2, 0.1)
+        return Forecast(memory, Estimate.around(0.5 + settings.steps * settings.pause, 0.5), work=1.0)
+
+
 class PairSettings(Settings):
     """Settings of `toy_pair`."""
 

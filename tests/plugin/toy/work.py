@@ -11,7 +11,7 @@ from typing import Any
 
 from aifw.errors import InputInvalid
 from aifw.job import Job
-from toy.kinds import CloudSettings, GateSettings, PairSettings, ToySettings
+from toy.kinds import CloudSettings, GateSettings, HeavySettings, PairSettings, ToySettings
 
 
 def witness(path: str | None, line: str) -> None:
@@ -60,6 +60,34 @@ def _fail(how: str, job: Job[Any]) -> None:
         block = bytearray(b"x") * (512 * 1024**2)
         time.sleep(30 if how == "memory" else 3)
         print(len(block))
+
+
+def hold(job: Job[HeavySettings]) -> None:
+    """Take memory, step by step give back what is asked for, and write how much was left of it at the end of what steps."""
+    settings = job.settings
+    size, step = settings.hold, 0
+    if job.resume is not None:
+        size, step = json.loads((job.resume / "state").read_text())
+    block = bytearray(b"x") * size
+    while step < settings.steps or (settings.until is not None and not Path(settings.until).exists()):
+        time.sleep(settings.pause)
+        step += 1
+        job.progress(step, max(step, settings.steps))
+        if settings.deaf:
+            continue
+        asked = job.control()
+        if asked.shrink:
+            asked.shrink = False
+            size //= 2
+            del block
+            block = bytearray(b"x") * size
+            job.note(f"shrunk to {size} at step {step}")
+        if not settings.forgetful:
+            with job.checkpoint(step) as folder:
+                (folder / "state").write_text(json.dumps([size, step]))
+        job.obey()
+    del block
+    (job.output("text") / "text.txt").write_text(settings.text)
 
 
 def pair(job: Job[PairSettings]) -> None:
