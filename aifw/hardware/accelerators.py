@@ -9,22 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from aifw.hardware.amd import amd_name, amd_unusable, card_memory
-from aifw.hardware.findings import DeviceDetail
-from aifw.hardware.gpu_kinds import Kind, gpu_kind
-from aifw.hardware.gpu_names import NPUS, intel_gpu, npu
-from aifw.hardware.intel_gpu import own_memory
 from aifw.hardware.machine import Accelerator
-from aifw.hardware.movidius import Stick, find_sticks
-from aifw.hardware.nvidia import nvidia_name, nvidia_unusable
 from aifw.hardware.pci import PciDevice, find_devices
 from aifw.hardware.tree import Tree
+
+# A plan has little time, so what only some machines have or only descriptions need is imported where it is used.
+if TYPE_CHECKING:
+    from aifw.hardware.findings import DeviceDetail
+    from aifw.hardware.gpu_kinds import Kind
+    from aifw.hardware.movidius import Stick
 
 __all__ = ["DeviceDetail", "Listed", "accelerators", "describe_accelerators", "list_accelerators"]
 
 _INTEL, _NVIDIA, _AMD, _AMD_PROCESSORS = "8086", "10DE", "1002", "1022"
+_USB, _MOVIDIUS = "sys/bus/usb/devices", "03e7"
 _NOT_ASKED = "not asked yet"
 
 
@@ -56,8 +56,6 @@ def accelerators(root: Path = Path("/")) -> tuple[Accelerator, ...]:
 def describe_accelerators(root: Path = Path("/")) -> tuple[DeviceDetail, ...]:
     """Everything that can be read of each, for `aifw hardware`. Whatever the files hold, there is an answer.
 
-    Reading the frequencies may wake a GPU that sleeps.
-
     Args:
         root: Where `proc`, `sys` and `dev` are.
     """
@@ -70,39 +68,21 @@ def list_accelerators(tree: Tree) -> list[Listed]:
     """The accelerators of a tree with where they were found."""
     devices = find_devices(tree)
     gpus = [each for each in devices if each.sort == "drm"]
-    npus = [each for each in devices if each.sort == "accel" and _is_npu(each)]
+    intel = [each for each in gpus if each.vendor == _INTEL]
+    others = [each for each in gpus if each.vendor in {_NVIDIA, _AMD}]
+    npus = [each for each in devices if each.sort == "accel" and each.vendor in {_INTEL, _AMD_PROCESSORS}]
     return [
-        *_intel_gpus(tree, [each for each in gpus if each.vendor == _INTEL]),
-        *_cuda(tree, gpus),
-        *(
-            Listed(
-                Accelerator(
-                    name=_numbered("npu", index),
-                    what=npu(device.identity),
-                    driver=device.driver,
-                    kind="npu",
-                    unusable=_unusable(device),
-                ),
-                device,
-            )
-            for index, device in enumerate(npus)
-        ),
-        *(
-            Listed(
-                Accelerator(
-                    name=_numbered("ncs2", index),
-                    what=f"Intel Neural Compute Stick 2 {stick.identity}",
-                    driver=stick.driver,
-                    kind="ncs2",
-                ),
-                stick,
-            )
-            for index, stick in enumerate(find_sticks(tree))
-        ),
+        *(_intel_gpus(tree, intel) if intel else ()),
+        *(_cuda(tree, others) if others else ()),
+        *(_npus(npus) if npus else ()),
+        *_sticks(tree),
     ]
 
 
 def _intel_gpus(tree: Tree, gpus: list[PciDevice]) -> Iterator[Listed]:
+    from aifw.hardware.gpu_kinds import gpu_kind
+    from aifw.hardware.gpu_names import intel_gpu
+
     for index, device in enumerate(gpus):
         kind = gpu_kind(tree, device)
         accelerator = Accelerator(
@@ -110,17 +90,25 @@ def _intel_gpus(tree: Tree, gpus: list[PciDevice]) -> Iterator[Listed]:
             what=intel_gpu(device.identity),
             driver=device.driver,
             kind=kind.kind or "integrated_gpu",
-            memory=own_memory(tree, device) if kind.kind == "discrete_gpu" else None,
+            memory=_card_memory(tree, device) if kind.kind == "discrete_gpu" else None,
             unusable=_unusable(device),
         )
         yield Listed(accelerator, device, kind)
 
 
+def _card_memory(tree: Tree, device: PciDevice) -> int | None:
+    from aifw.hardware.intel_gpu import own_memory
+
+    return own_memory(tree, device)
+
+
 def _cuda(tree: Tree, gpus: list[PciDevice]) -> Iterator[Listed]:
-    ordered = sorted(
-        (each for each in gpus if each.vendor in {_NVIDIA, _AMD}),
-        key=lambda each: (_refusal(each) != "", each.vendor != _NVIDIA, each.address),
-    )
+    from aifw.hardware.amd import amd_name, amd_unusable, card_memory
+    from aifw.hardware.gpu_kinds import gpu_kind
+    from aifw.hardware.nvidia import nvidia_name, nvidia_unusable
+
+    refusals = {each: amd_unusable(each) if each.vendor == _AMD else nvidia_unusable(each) for each in gpus}
+    ordered = sorted(gpus, key=lambda each: (refusals[each] != "", each.vendor != _NVIDIA, each.address))
     for index, device in enumerate(ordered):
         kind = gpu_kind(tree, device)
         amd = device.vendor == _AMD
@@ -130,18 +118,43 @@ def _cuda(tree: Tree, gpus: list[PciDevice]) -> Iterator[Listed]:
             driver=device.driver,
             kind=kind.kind or "integrated_gpu",
             memory=card_memory(tree, device) if amd and kind.kind == "discrete_gpu" else None,
-            unusable=_refusal(device) or _NOT_ASKED,
+            unusable=refusals[device] or _NOT_ASKED,
         )
         yield Listed(accelerator, device, kind)
 
 
-def _refusal(device: PciDevice) -> str:
-    return amd_unusable(device) if device.vendor == _AMD else nvidia_unusable(device)
+def _npus(found: list[PciDevice]) -> Iterator[Listed]:
+    from aifw.hardware.gpu_names import NPUS, npu
+
+    # Other processing accelerators are of the same class.
+    known = [each for each in found if each.identity in NPUS or (each.vendor == _INTEL and each.driver == "intel_vpu")]
+    for index, device in enumerate(known):
+        accelerator = Accelerator(
+            name=_numbered("npu", index),
+            what=npu(device.identity),
+            driver=device.driver,
+            kind="npu",
+            unusable=_unusable(device),
+        )
+        yield Listed(accelerator, device)
 
 
-def _is_npu(device: PciDevice) -> bool:
-    """Other processing accelerators are of the same class."""
-    return device.identity in NPUS or (device.vendor == _INTEL and device.driver == "intel_vpu")
+def _sticks(tree: Tree) -> Iterator[Listed]:
+    ports = [
+        port for port in tree.names(_USB, "[0-9]+-[0-9.]+")[0] if tree.text(f"{_USB}/{port}/idVendor") == _MOVIDIUS
+    ]
+    if not ports:
+        return
+    from aifw.hardware.movidius import find_sticks
+
+    for index, stick in enumerate(find_sticks(tree, ports)):
+        accelerator = Accelerator(
+            name=_numbered("ncs2", index),
+            what=f"Intel Neural Compute Stick 2 {stick.identity}",
+            driver=stick.driver,
+            kind="ncs2",
+        )
+        yield Listed(accelerator, stick)
 
 
 def _unusable(device: PciDevice) -> str:
@@ -152,3 +165,11 @@ def _unusable(device: PciDevice) -> str:
 
 def _numbered(name: str, index: int) -> str:
     return f"{name}:{index}" if index else name
+
+
+def __getattr__(name: str) -> object:
+    if name == "DeviceDetail":
+        from aifw.hardware.findings import DeviceDetail
+
+        return DeviceDetail
+    raise AttributeError(name)

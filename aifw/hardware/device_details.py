@@ -108,7 +108,8 @@ def _say_use(found: Findings, listed: Listed, device: PciDevice, reading: Readin
     """What the processes that can be looked into use of a device."""
     name = device.address or device.driver
     clients = reading.count(name)
-    found.say("clients", f"{clients}")
+    if clients or device.sort == "drm":
+        found.say("clients", f"{clients or 'none seen'}")
     memory = reading.memory(name)
     regions = ", ".join(f"{region} {format_bytes(size)}" for region, size in sorted(memory.items()) if size)
     if memory:

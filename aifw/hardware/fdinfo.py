@@ -126,12 +126,13 @@ def parse_client(text: str) -> Client | None:
     number = _count(words.get("client-id", ""), _MOST_COUNT)
     if not driver or number is None:
         return None
-    resident, older = _sizes(words, "resident-"), _sizes(words, "memory-")
+    # Where the key of today is there but not understood, its older name is not trusted either.
+    older = {region: size for region, size in _sizes(words, "memory-").items() if f"resident-{region}" not in words}
     return Client(
         driver=driver,
         device=plain(words.get("pdev", ""), 64).lower() or driver,
         number=number,
-        memory={**older, **resident},
+        memory={**older, **_sizes(words, "resident-")},
         shared=_sizes(words, "shared-"),
         engines=_engines(words),
     )

@@ -1,8 +1,8 @@
 """What the drivers i915 and xe tell of Intel's GPUs.
 
-Sources: ABI/testing/sysfs-driver-intel-i915-hwmon, gpu/i915.rst, intel_gt_sysfs_pm.c, xe_gt_freq.c, xe_gt_throttle.c and
-xe_gt_idle.c of the kernel. Frequencies of a GPU that sleeps are zero. Neither driver of the plain kernel tells how much memory a card
-has; those Intel ships with packages for data centres do (`lmem_total_bytes` of i915, `physical_vram_size_bytes` of xe).
+Sources: intel_gt_sysfs_pm.c, xe_gt_freq.c, xe_gt_throttle.c and xe_gt_idle.c of the kernel. Frequencies of a GPU that sleeps are
+zero, and one that is suspended is not woken to tell them. Neither driver of the plain kernel tells how much memory a card has; those
+Intel packages for data centres do (`lmem_total_bytes` of i915, `physical_vram_size_bytes` of xe).
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def own_memory(tree: Tree, device: PciDevice) -> int | None:
 
 def describe_intel(found: Findings, device: PciDevice) -> None:
     """Frequencies, throttling and engines of a GPU, as its driver shows them."""
-    if device.driver == "xe":
+    if found.tree.text(f"{device.folder}/power/runtime_status") == "suspended":
+        found.say("power", "suspended")
+        found.lack("frequencies and engines: it is suspended, and to read them would wake it")
+    elif device.driver == "xe":
         _describe_xe(found, device)
     elif device.driver == "i915":
         _describe_i915(found, device)

@@ -10,6 +10,7 @@ The cameras of Luxonis (OAK) hold the same chip and start with the same identity
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from aifw.hardware.findings import Findings
@@ -29,13 +30,16 @@ class Stick(NamedTuple):
         port: Where it is plugged in, `1-2`.
         identity: `03e7:2485` or `03e7:f63b`.
         folder: Of its files, below the root of the tree.
-        driver: The kernel's driver that is bound to its interface; `none` in the stock setting, where a library uses it directly.
+        driver: The kernel's driver that is bound to its interface; `none` in the stock setting, where a library uses it directly;
+            `unknown` where none is bound, but one has made a node.
+        nodes: That a custom driver has made, of this stick or of another one.
     """
 
     port: str
     identity: str
     folder: str
     driver: str
+    nodes: tuple[str, ...] = ()
 
     @property
     def state(self) -> str:
@@ -43,34 +47,33 @@ class Stick(NamedTuple):
         return _STATES[self.identity[5:]]
 
 
-def find_sticks(tree: Tree) -> list[Stick]:
-    """The sticks, by port."""
+def find_sticks(tree: Tree, ports: Iterable[str]) -> list[Stick]:
+    """The sticks among the devices of Movidius that are plugged in at some ports."""
     found: list[Stick] = []
-    for port in tree.names(_DEVICES, "[0-9]{1,4}-[0-9.]{1,32}")[0]:
+    for port in ports:
         folder = f"{_DEVICES}/{port}"
-        if tree.text(f"{folder}/idVendor").lower() != _VENDOR:
-            continue
         product = tree.text(f"{folder}/idProduct").lower()
         if product in _STATES and "luxonis" not in tree.text(f"{folder}/product").lower():
             found.append(Stick(port, f"{_VENDOR}:{product}", folder, _driver(tree, port, folder)))
-    return found
+    nodes = tuple(_nodes(tree)) if found else ()
+    unsaid = "unknown" if nodes and all(stick.driver == "none" for stick in found) else "none"
+    return [stick._replace(driver=unsaid if stick.driver == "none" else stick.driver, nodes=nodes) for stick in found]
 
 
 def describe_stick(found: Findings, stick: Stick) -> None:
     """State, setting, speed and access of a stick. Its serial number is not looked at."""
-    tree = found.tree
     found.say("USB id", stick.identity)
     found.say("port", stick.port)
     found.say("state", stick.state)
-    nodes = _nodes(tree)
-    if stick.driver != "none":
-        found.say("setting", f"custom driver {stick.driver}")
-    elif nodes:
-        found.say("setting", f"custom driver, which made {', '.join(nodes)}")
-    else:
+    nodes = ", ".join(stick.nodes)
+    if stick.driver == "none":
         found.say("setting", "stock: no driver of the kernel, libraries use it through usbfs")
-    if nodes:
-        found.say("nodes", ", ".join(nodes))
+    elif stick.driver == "unknown":
+        found.say("setting", f"custom driver, which made {nodes}")
+        found.lack("driver: none is bound to its interface, so the name of the one that made the nodes is not known")
+    else:
+        found.say("setting", f"custom driver {stick.driver}")
+        found.say("nodes of the driver", nodes)
     found.text("product", f"{stick.folder}/product")
     speed = found.number(
         "speed", f"{stick.folder}/speed", "Mbit/s", 100_000, 1, absent="the kernel shows it of every device"

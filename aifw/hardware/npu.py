@@ -1,7 +1,6 @@
 """What the driver intel_vpu tells of Intel's NPUs.
 
-Source: drivers/accel/ivpu/ivpu_sysfs.c and ivpu_debugfs.c of the kernel. Busy time is there since 6.11, memory since 6.14, the
-frequencies since 6.16.
+Source: drivers/accel/ivpu/ivpu_sysfs.c and ivpu_debugfs.c of the kernel. Busy time came first, then the memory, the frequencies in 6.16.
 """
 
 from __future__ import annotations
@@ -36,7 +35,11 @@ def describe_npu(found: Findings, device: PciDevice) -> None:
         )
         return
     busy = found.number(
-        "busy time", f"{folder}/npu_busy_time_us", "us", _MOST_MICROSECONDS, absent="kernels before 6.11 have none"
+        "busy time",
+        f"{folder}/npu_busy_time_us",
+        "us",
+        _MOST_MICROSECONDS,
+        absent="the driver of an older kernel has none",
     )
     if busy is not None:
         found.say("busy time", f"{busy / 1e6:.3f} s since the driver was loaded")
@@ -54,7 +57,11 @@ def describe_npu(found: Findings, device: PciDevice) -> None:
         absent="kernels before 6.16 have none",
     )
     used = found.number(
-        "memory in use", f"{folder}/npu_memory_utilization", "B", _MOST_BYTES, absent="kernels before 6.14 have none"
+        "memory in use",
+        f"{folder}/npu_memory_utilization",
+        "B",
+        _MOST_BYTES,
+        absent="the driver of an older kernel has none",
     )
     if used is not None:
         found.say("memory in use", f"{format_bytes(used)} of the machine's")
@@ -77,5 +84,5 @@ def _say_firmware(found: Findings, device: PciDevice) -> None:
             found.text("firmware file", f"{_DEBUG}/{name}/fw_name")
             return
     found.lack(
-        f"firmware version: there is none in /{_DEBUG}; debugfs is not mounted, or the kernel is older than 6.13"
+        f"firmware version: there is none in /{_DEBUG}; debugfs is not mounted, or the driver of this kernel shows none"
     )

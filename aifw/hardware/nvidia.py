@@ -10,7 +10,7 @@ from aifw.hardware.tree import Tree, fields, plain
 
 _FOLDER = "proc/driver/nvidia"
 _VERSION = re.compile(r"(?:Kernel Module|Kernel Module for \S+)\s+([0-9]+(?:\.[0-9]+)+)")
-_TOLD = {"Model": "model", "GPU Firmware": "firmware version", "Video BIOS": "video BIOS", "GPU Excluded": "excluded"}
+_TOLD = {"Model": "model", "GPU Firmware": "firmware version", "Video BIOS": "video BIOS"}
 """What is kept of a GPU's information; its UUID is not."""
 
 
@@ -39,6 +39,8 @@ def describe_nvidia(found: Findings, device: PciDevice) -> None:
     for name, fact in _TOLD.items():
         if information.get(name, "").strip("?. "):
             found.say(fact, information[name])
+    if information.get("GPU Excluded", "No") != "No":
+        found.lack("model and memory: the driver leaves this GPU out, as it was told to")
     if not information:
         path = f"{_FOLDER}/gpus/{device.address}/information"
         look = found.tree.look(path)
@@ -51,4 +53,4 @@ def describe_nvidia(found: Findings, device: PciDevice) -> None:
 
 def _information(tree: Tree, device: PciDevice) -> dict[str, str]:
     text = tree.look(f"{_FOLDER}/gpus/{device.address}/information").text if device.address else ""
-    return {name: plain(value) for name, value in fields(text, _TOLD)}
+    return {name: plain(value) for name, value in fields(text, (*_TOLD, "GPU Excluded"))}

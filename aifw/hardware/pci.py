@@ -10,8 +10,8 @@ from typing import NamedTuple
 from aifw.hardware.tree import Tree, plain
 
 DEVICES = "sys/bus/pci/devices"
-_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
-_IDENTITY = re.compile(r"[0-9A-F]{4}:[0-9A-F]{4}")
+_ADDRESS = "[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}[.][0-7]"
+_IDENTITY = "[0-9A-F]{4}:[0-9A-F]{4}"
 _CLASSES = {"3": "drm", "03": "drm", "12": "accel"}
 """By the first digits of a device's class, which the kernel prints without a leading zero: the folder of its nodes."""
 _NODES = {"drm": "renderD[0-9]{1,6}", "accel": "accel[0-9]{1,6}"}
@@ -98,7 +98,7 @@ def _with_node(tree: Tree, sort: str) -> Iterator[PciDevice]:
 
 
 def _without_node(tree: Tree) -> Iterator[PciDevice]:
-    for address in tree.names(DEVICES, _ADDRESS.pattern)[0]:
+    for address in tree.names(DEVICES, _ADDRESS)[0]:
         folder = f"{DEVICES}/{address}"
         facts = _uevent(tree, folder)
         code = facts.get("PCI_CLASS") or tree.text(f"{folder}/class").removeprefix("0x")
@@ -114,12 +114,12 @@ def _identity(tree: Tree, folder: str, facts: dict[str, str] | None = None) -> s
     if not told:
         told = ":".join(tree.text(f"{folder}/{name}").removeprefix("0x") for name in ("vendor", "device"))
     identity = told.upper()
-    return identity if _IDENTITY.fullmatch(identity) else ""
+    return identity if re.fullmatch(_IDENTITY, identity) else ""
 
 
 def _address(facts: dict[str, str]) -> str:
     told = facts.get("PCI_SLOT_NAME", "")
-    return told if _ADDRESS.fullmatch(told) else ""
+    return told if re.fullmatch(_ADDRESS, told) else ""
 
 
 def _uevent(tree: Tree, folder: str) -> dict[str, str]:
