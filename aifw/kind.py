@@ -88,6 +88,7 @@ class Forecast:
         note: A decision worth a word in the plan: `batch 32 (auto)`.
         parts: What the middle of the memory is made of, in bytes by name, for people: `{"weights": ..., "activations": ...}`.
         uncorrected: The middles of memory and seconds as the kind stated them, where measured runs of this machine corrected them.
+        startup: Seconds of the middle that do not grow with the work: importing, loading. Earlier runs correct what is above it.
     """
 
     memory: Estimate
@@ -99,6 +100,7 @@ class Forecast:
     note: str = ""
     parts: Mapping[str, float] = field(default_factory=dict)
     uncorrected: tuple[float, float] | None = None
+    startup: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Quantity:
     """What is known of memory or time before anything was measured.
 
     Attributes:
-        idle: What an idle worker takes of it.
+        idle: What a worker takes of it before its job does anything.
         fixed: What no ratio scales.
         scatter: Standard deviation of the logarithm over repeated runs of one job on a machine that does other things as well.
         mistake: The same of what kinds state where nothing was measured: a quarter for memory, which follows from shapes, a factor of

@@ -27,6 +27,10 @@ WORKER_SECONDS = 0.25
 
 _FIXED = 0.75
 """Share of an idle worker that no ratio scales. Less than all of it, since idle workers differ from machine to machine."""
+_FIXED_STATED = 0.9
+"""The same of a worker whose kind says what it holds before the job does anything."""
+_MEMORY = Quantity(WORKER_BYTES, _FIXED * WORKER_BYTES, scatter=0.05, mistake=log(1.25), least=log(1.05))
+_SECONDS = Quantity(WORKER_SECONDS, _FIXED * WORKER_SECONDS, scatter=0.15, mistake=log(4), least=log(1.1))
 _FOUR_TIMES = log(4)
 """A run of a job four times as large counts half."""
 _UNLIKE_SETTINGS = 0.25
@@ -65,8 +69,8 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
     """A kind's forecast, corrected by what jobs of that kind took on a device.
 
     Args:
-        forecast: As the kind states it. `parts["worker"]` is what its worker holds before the job does anything; where the kind
-            does not say, `WORKER_BYTES`.
+        forecast: As the kind states it. `parts["worker"]` is what its worker holds before the job does anything, `startup` the time
+            that it takes; where the kind does not say, `WORKER_BYTES` and `WORKER_SECONDS`.
         history: Finished jobs of the kind; the order of those of one run does not matter.
         device: Where the job would compute; only runs there count.
         settings: Of the job, as `Past.settings` has them; None if they say nothing.
@@ -77,9 +81,10 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
     there = [past for past in history.past if past.device == device]
     if not there:
         return forecast
-    worker = float(forecast.parts.get(WORKER, WORKER_BYTES))
-    bytes_ = Quantity(worker, worker * _FIXED, 0.05, log(1.25), log(1.05))
-    seconds_ = Quantity(WORKER_SECONDS, WORKER_SECONDS * _FIXED, 0.15, log(4), log(1.1))
+    worker = forecast.parts.get(WORKER, 0.0)
+    bytes_ = _MEMORY if worker <= 0 else replace(_MEMORY, idle=worker, fixed=_FIXED_STATED * worker)
+    startup = forecast.startup
+    seconds_ = _SECONDS if startup <= WORKER_SECONDS else replace(_SECONDS, idle=startup, fixed=startup)
     alike = {id(past): _same_settings(settings, past.settings) for past in there}
     measured = _memory_runs(forecast, there, alike, bytes_)
     exceeded = _exceeded_runs(forecast, there, alike, bytes_)
