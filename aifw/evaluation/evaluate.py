@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from aifw.errors import InputInvalid, JobError
 from aifw.evaluation import preference
 from aifw.evaluation.kinds import EvaluateSettings
+from aifw.hardware.backend import Backend, backend_for, measured_beside, use_threads
 from aifw.job import Input, Job
-from aifw.models.load import choose_precision, load, load_tokenizer, quiet, use_threads
+from aifw.models.load import load, load_tokenizer, quiet
 from aifw.models.pairs import Encoded, Pair, choose, encode, read_pairs
 from aifw.models.score import PairScore, score_pairs
 from aifw.statistics import compare
@@ -87,7 +89,7 @@ def _scored(
 ) -> tuple[Encoded, list[PairScore]]:
     """Items one model can use and their scores; scores of the same model on the same items are kept between runs."""
     settings, source = job.settings, job.inputs[side]
-    precision = choose_precision(settings.precision, job.device)
+    backend = _backend(job)
     with quiet():
         tokenizer = load_tokenizer(source.path)
         context = int(source.facts.get("context") or _context(source))
@@ -110,9 +112,10 @@ def _scored(
                 job.obey()
                 job.progress(before + done, models * len(encoded.tokens), "item")
 
-            return score_pairs(load(source.path, device=job.device, precision=precision), encoded.tokens, tell)
+            model = load(source.path, backend=backend)
+            return score_pairs(replace(model, module=backend.optimised(model.module)), encoded.tokens, tell)
 
-        scores = _kept(job, source, precision, encoded, compute)
+        scores = _kept(job, source, backend.precision, encoded, compute)
     for score in scores:
         if not (abs(score.chosen) < float("inf") and abs(score.rejected) < float("inf")):
             raise JobError(f"{source.address} gives scores that are not numbers", hint="try `precision: fp32`")
@@ -170,7 +173,7 @@ def _report(job: Job[EvaluateSettings], rows: list[dict[str, Any]], encoded: Enc
             "dropped": dict(sorted(encoded.dropped.items())),
             "cut": dict(sorted(encoded.cut.items())),
         },
-        "precision": choose_precision(job.settings.precision, job.device),
+        "precision": _backend(job).precision,
         "suites": {
             "preference": {
                 **measures,
@@ -179,6 +182,11 @@ def _report(job: Job[EvaluateSettings], rows: list[dict[str, Any]], encoded: Enc
             }
         },
     }
+
+
+def _backend(job: Job[EvaluateSettings]) -> Backend:
+    measured = measured_beside(job.cache_root)
+    return backend_for(job.device, job.settings.precision, threads=job.threads, measured=measured)
 
 
 def _named(source: Input) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 _MOST_LINE = 1 << 20
@@ -117,10 +118,8 @@ def _listen(descriptor: int, deadline: float, hear: Hear) -> tuple[str, bool]:
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End the child and what it started. Until it is waited for, its id stands for its group and for nothing else."""
     if process.returncode is None:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         process.wait()
 
 

@@ -1,20 +1,21 @@
-"""What benchmarks found, as values: figures with their spread, and what planning makes of them."""
+"""What benchmarks found, as values: figures with their spread, and what planning makes of them.
+
+Named tuples, like those of `aifw.hardware.runtime`: every plan imports them, and data classes would cost it three times as long.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aifw.hardware.libraries import OPENVINO, TORCH
 from aifw.hardware.machine import Measured
 
+_INFINITE = float("inf")
 Quantity = Literal["bandwidth", "product"]
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(NamedTuple):
     """One result, checked against a reference before it counted.
 
     Attributes:
@@ -45,8 +46,7 @@ class Figure:
     check: str
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(NamedTuple):
     """What a run of the benchmarks found.
 
     Attributes:
@@ -56,6 +56,7 @@ class Measurement:
         cores: How many processors it could use.
         figures: What was measured.
         failures: What was not, and why, in a sentence each.
+        others: Share of the processors' time that other programs took meanwhile, or None if unknown.
     """
 
     at: str
@@ -64,6 +65,7 @@ class Measurement:
     cores: int
     figures: tuple[Figure, ...] = ()
     failures: tuple[str, ...] = ()
+    others: float | None = None
 
 
 def summary(figures: Sequence[Figure]) -> Mapping[str, Measured]:
@@ -104,6 +106,7 @@ def measurement_from(document: Any) -> Measurement:
         _of(int, document["cores"]),
         tuple(figure_from(each) for each in document["figures"]),
         tuple(_of(str, each) for each in document["failures"]),
+        None if document["others"] is None else _of(float, document["others"]),
     )
 
 
@@ -129,7 +132,7 @@ def figure_from(document: Any) -> Figure:
 
 
 def _positive(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _INFINITE:
         raise ValueError(f"{value!r} is no figure")
     return float(value)
 

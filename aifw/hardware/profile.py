@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,7 @@ _VISIBILITY = (
 )
 _SURVIVES = ("boot", "kernel")
 """What may change without making measured figures stale."""
-_PCI = re.compile(r"\b[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}\b")
+_PCI = r"\b[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}\b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,9 @@ def write_profile(
     except (OSError, ValueError):
         document = {"format": _FORMAT}
     if runtime is not None:
-        document["runtime"] = {"under": now, "at": asked_at, "said": asdict(runtime)}
+        document["runtime"] = {"under": now, "at": asked_at, "said": plain(runtime)}
     if measurement is not None:
-        document["measured"] = {"under": now, "found": asdict(measurement)}
+        document["measured"] = {"under": now, "found": plain(measurement)}
     folder.mkdir(parents=True, exist_ok=True)
     writing = path.with_name(f"{PROFILE}.{os.getpid()}.writing")
     try:
@@ -192,6 +192,16 @@ def circumstances(root: Path = Path("/")) -> dict[str, str]:
     found |= {name: value for name in _VISIBILITY if (value := os.environ.get(name)) is not None}
     found |= installed_versions()
     return found
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: a named tuple becomes an object."""
+    if isinstance(value, tuple):
+        fields = getattr(value, "_fields", None)
+        if fields is not None:
+            return {name: plain(each) for name, each in zip(fields, value, strict=True)}
+        return [plain(each) for each in value]
+    return {name: plain(each) for name, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def _profile(text: bytes, path: Path, now: Mapping[str, str]) -> Profile:
@@ -290,7 +300,7 @@ def _judged(accelerator: Accelerator, runtime: Runtime) -> Accelerator:
 
 
 def _identity(accelerator: Accelerator) -> str:
-    match = _PCI.search(accelerator.what)
+    match = re.search(_PCI, accelerator.what)
     return match[0].upper() if match is not None else ""
 
 

@@ -8,17 +8,17 @@ before a crash is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from aifw.hardware.libraries import IPEX, OPENVINO, TORCH, installed_versions, ipex_mismatch
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
 ASK_SECONDS = 90.0
 """The first call into a GPU driver may compile for a while."""
 
 
-@dataclass(frozen=True, slots=True)
-class Library:
+class Library(NamedTuple):
     """A library that computes.
 
     Attributes:
@@ -31,11 +31,10 @@ class Library:
     name: str
     version: str
     refusal: str = ""
-    facts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    facts: Mapping[str, str] = NOTHING
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeDevice:
+class RuntimeDevice(NamedTuple):
     """A device as a library sees it.
 
     Attributes:
@@ -57,12 +56,11 @@ class RuntimeDevice:
     pci: str = ""
     memory: int | None = None
     precisions: tuple[str, ...] = ()
-    facts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    facts: Mapping[str, str] = NOTHING
     refusal: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(NamedTuple):
     """What the installed libraries can compute on.
 
     Attributes:
@@ -74,8 +72,8 @@ class Runtime:
 
     libraries: tuple[Library, ...] = ()
     devices: tuple[RuntimeDevice, ...] = ()
-    absent: Mapping[str, str] = field(default_factory=dict, hash=False)
-    tools: Mapping[str, str] = field(default_factory=dict, hash=False)
+    absent: Mapping[str, str] = NOTHING
+    tools: Mapping[str, str] = NOTHING
 
     def computing(self, library: str) -> tuple[RuntimeDevice, ...]:
         """Devices on which a library computed."""

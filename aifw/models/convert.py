@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import InputInvalid, SourceUnavailable
+from aifw.hardware.backend import use_threads
 from aifw.job import Job
 from aifw.models.describe import describe, stated_licence
 from aifw.models.fetch import digest, extract, fetch_snapshot, fetch_wheel
 from aifw.models.gguf_header import Header, read_header
 from aifw.models.kinds import CausalLmSettings, model_files
-from aifw.models.load import quiet, use_threads
+from aifw.models.load import quiet
 from aifw.models.source import HubSource, PackageSource, PathSource, parse_source
 
 _PLAIN_TYPES = {"F32", "F16", "BF16", "F64"}

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from aifw.errors import DependencyMissing, InputInvalid
+from aifw.hardware.backend import Backend
 
-Precision = Literal["fp32", "bf16"]
+PLAIN = Backend("torch", "cpu", "cpu", "fp32")
+"""The processor, in the format every model has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class LanguageModel:
     module: Any
     tokenizer: Any
     device: str
-    precision: Precision
+    precision: str
     context: int
 
 
@@ -67,31 +69,6 @@ def quiet() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def computes_bf16(device: str) -> bool:
-    """Whether a device computes in bf16 itself. Emulated on a processor it is many times slower than fp32."""
-    import torch
-
-    if device.partition(":")[0] == "cpu":
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if device.startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return True
-
-
-def choose_precision(wanted: Literal["auto", "fp32", "bf16"], device: str) -> Precision:
-    """Resolve `auto` by what the device can do."""
-    if wanted == "auto":
-        return "bf16" if computes_bf16(device) else "fp32"
-    return wanted
-
-
-def use_threads(count: int) -> None:
-    """Compute with that many threads; results are equal bit for bit only at the same number."""
-    import torch
-
-    torch.set_num_threads(max(1, count))
-
-
 def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model, with a padding token.
 
@@ -113,24 +90,26 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def load(folder: Path, *, device: str = "cpu", precision: Precision = "fp32") -> LanguageModel:
+def load(folder: Path, backend: Backend = PLAIN) -> LanguageModel:
     """Load a `TextModel`. Only safetensors are read, and no code of the model's own is run.
+
+    Args:
+        folder: Where it is.
+        backend: How it is to be run, from `aifw.hardware.backend.backend_for`.
 
     Raises:
         InputInvalid: The folder holds no model that can be read.
     """
     tokenizer = load_tokenizer(folder)
-    import torch
     from transformers import AutoModelForCausalLM
 
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     with quiet():
         try:
             module = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False
+                folder, dtype=backend.dtype(), local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
             raise InputInvalid(f"{folder} holds no model that can be read: {error}") from error
-    module = module.to(device).eval()
+    module = module.to(backend.target).eval()
     context = getattr(module.config.get_text_config(), "max_position_embeddings", None)
-    return LanguageModel(module, tokenizer, device, precision, int(context or 2**31))
+    return LanguageModel(module, tokenizer, backend.device, backend.precision, int(context or 2**31))

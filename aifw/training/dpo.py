@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import InputInvalid, JobError, JobStopped
+from aifw.hardware.backend import Backend, backend_for, measured_beside, use_threads
 from aifw.job import Job, latest_checkpoint
 from aifw.models.kinds import model_files
-from aifw.models.load import LanguageModel, choose_precision, computes_bf16, load, quiet, use_threads
+from aifw.models.load import LanguageModel, load, quiet
 from aifw.models.pairs import Encoded, choose, encode, read_pairs
 from aifw.models.score import PairScore, score_pairs
 from aifw.models.size import Shape
@@ -48,11 +49,11 @@ def train(job: Job[DpoSettings]) -> None:
     """
     use_threads(job.threads)
     settings, base = job.settings, job.inputs["model"]
-    precision = choose_precision(settings.precision, job.device)
-    if precision == "bf16" and not computes_bf16(job.device):
-        job.note(f"{job.device} does not compute in bf16 itself; fp32 is many times faster here")
+    backend = backend_for(job.device, settings.precision, threads=job.threads, measured=measured_beside(job.cache_root))
+    for note in backend.notes:
+        job.note(note)
     with quiet():
-        reference = load(base.path, device=job.device, precision=precision)
+        reference = load(base.path, backend)
         encoded = _usable(job, reference)
         scores = _reference_scores(job, reference, encoded)
         del reference
@@ -64,7 +65,7 @@ def train(job: Job[DpoSettings]) -> None:
         while True:
             gc.collect()  # A trainer and its callbacks refer to each other, and with them to a model that is not wanted any more.
             try:
-                model = _run(job, encoded, scores, order, progress, resume, precision)
+                model = _run(job, encoded, scores, order, progress, resume, backend)
                 break
             except _Shrink:
                 job.note(f"micro-batch halved to {progress.micro_batch} at step {progress.step}")
@@ -180,7 +181,7 @@ def _run(
     order: Sequence[int],
     progress: checkpoint.Progress,
     resume: Path | None,
-    precision: str,
+    backend: Backend,
 ) -> Any:
     """Train from `progress.step` to the end.
 
@@ -199,7 +200,7 @@ def _run(
 
     settings = job.settings
     steps = len(order) // settings.effective_batch
-    loaded = load(job.inputs["model"].path, device=job.device, precision=precision)  # type: ignore[arg-type]
+    loaded = load(job.inputs["model"].path, backend)
     rows = [
         {
             "prompt_ids": list(encoded.tokens[index].prompt),
@@ -248,7 +249,7 @@ def _run(
             weight_decay=0.0,
             optim="adamw_torch",
             seed=job.seed % 2**32,
-            bf16=precision == "bf16",
+            bf16=backend.precision == "bf16",
             use_cpu=job.device == "cpu",
             activation_checkpointing=False,
             disable_dropout=settings.lora.dropout == 0,

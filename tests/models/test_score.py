@@ -8,7 +8,7 @@ import torch
 from aifw.errors import InputInvalid
 from aifw.models import score
 from aifw.models.chat import EncodedPair, encode_pair, has_template, render
-from aifw.models.load import LanguageModel, choose_precision, load, load_tokenizer
+from aifw.models.load import LanguageModel, load, load_tokenizer
 from aifw.models.pairs import Pair, choose, encode, read_pairs
 from aifw.models.score import score_pairs, score_rows
 from aifw.models.tiny import write_tiny_model
@@ -160,14 +160,6 @@ def test_a_broken_row_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "pairs.jsonl").write_text(f"{good}\n{line}\n")
     with pytest.raises(InputInvalid, match=r"pairs\.jsonl:2: not a preference pair"):
         read_pairs(tmp_path)
-
-
-def test_precision_by_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    for native, chosen in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr("aifw.models.load.computes_bf16", lambda device, native=native: native)
-        assert choose_precision("auto", "cpu") == chosen
-        assert choose_precision("fp32", "cpu") == "fp32"
-        assert choose_precision("bf16", "cpu") == "bf16"
 
 
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
