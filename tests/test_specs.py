@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from aifw.cli.feedback import command as feedback
 from aifw.errors import MemoryRefused
 from aifw.hardware.probe import probe
-from aifw.plan.compile import compile, memory_budget  # noqa: A004 - the word of the design
+from aifw.plan.compile import compile  # noqa: A004 - the word of the design
+from aifw.plan.needs import memory_budget
 from aifw.plan.model import Action
 from aifw.plan.snapshot import Snapshot
 from aifw.run.observe import Observer

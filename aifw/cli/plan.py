@@ -153,7 +153,7 @@ def source(files: Sequence[Path], sets: Sequence[str], state: Path | None, folde
 
 
 def _explain(plan: Plan, addresses: Sequence[str]) -> None:
-    from aifw.plan.render import explain
+    from aifw.plan.explanation import explain
 
     show("\n".join(explain(plan, address, style) for address in addresses), newline=False)
 

@@ -12,8 +12,6 @@ from aifw.plan.graph import edges, order, upstream
 from aifw.plan.identity import combine, differences, input_differences, own_identity
 from aifw.plan.model import PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step
 from aifw.plan.needs import beyond, capacity
-from aifw.plan.needs import memory_budget as memory_budget  # noqa: PLC0414 - also found here by who compiles
-from aifw.plan.needs import total_threads as total_threads  # noqa: PLC0414
 from aifw.plan.snapshot import UNRECORDED, Binding, Snapshot
 from aifw.plan.timetable import cautions, timed
 from aifw.plan.verdict import consequence

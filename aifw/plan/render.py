@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from aifw.hardware.machine import Machine
+from aifw.hardware.placement import places
 from aifw.plan.columns import about, byte_range, columns, cut, joined, padded, time_range, widths, wrapped
-from aifw.plan.model import Action, Plan, PlannedInput, Step
-from aifw.units import format_bytes, format_money, format_seconds
+from aifw.plan.model import Action, Plan, Step
+from aifw.units import format_bytes, format_money
 
 MARKS = {
     Action.CREATE: ("+", "good"),
@@ -38,6 +39,7 @@ _TALLY = (
 _HEAD = ("address", "action", "on", "memory", "time", "because")
 MOST_UNCHANGED = 6
 """Unchanged resources listed before they are only counted."""
+_FORMAT = re.compile(r"\b(?:fp32|fp16|bf16|int8|int4)\b")
 _LEAST_BECAUSE = 26
 _LEAST_WIDTH = 24
 _SPARE = (2, 3, 4)
@@ -80,9 +82,22 @@ def render(
 
 def describe(machine: Machine) -> str:
     """A machine in a few words: `laptop: 62.3 GiB pool, 14 cores, Intel GPU 8086:7D55`."""
-    cores = f"{machine.cpu.cores} core{'s' * (machine.cpu.cores != 1)}"
     detected = [each.what for each in machine.detected]
-    return f"{machine.name}: " + ", ".join([f"{format_bytes(machine.memory.pool)} pool", cores, *detected])
+    return f"{machine.name}: " + ", ".join([f"{format_bytes(machine.memory.pool)} pool", _cores(machine), *detected])
+
+
+def _cores(machine: Machine) -> str:
+    here = {place.column: place for place in places(machine)}
+    if "efficient_cores" in here:
+        return f"{here['performance_cores'].threads}P+{here['efficient_cores'].threads}E"
+    return f"{machine.cpu.cores} core{'s' * (machine.cpu.cores != 1)}"
+
+
+def where(step: Step) -> str:
+    """Where a step computes, and in which number format where its forecast notes one: `iGPU bf16`."""
+    label = step.placement.label if step.placement is not None else step.device
+    formats = set(_FORMAT.findall(step.forecast.note)) if label and step.forecast is not None else set()
+    return f"{label} {formats.pop()}" if len(formats) == 1 else label
 
 
 def tally(plan: Plan) -> str:
@@ -126,7 +141,7 @@ def _row(step: Step) -> _Row:
     forecast = step.forecast
     memory = byte_range(forecast.memory) if forecast is not None else ""
     seconds = time_range(forecast.seconds) if forecast is not None else ""
-    return _Row(mark, role, (step.address, step.action.value, step.device, memory, seconds), because(step))
+    return _Row(mark, role, (step.address, step.action.value, where(step), memory, seconds), because(step))
 
 
 def _first_line(plan: Plan, machine: Machine | None, width: int | None, style: Style) -> str:
@@ -204,52 +219,3 @@ def _duration(plan: Plan) -> str:
 def _cost(plan: Plan) -> str:
     totals = plan.totals
     return joined(format_money(totals.cost_low), format_money(totals.cost_high))
-
-
-def explain(plan: Plan, address: str, style: Style = plain) -> str:
-    """Everything about one step: reasons, inputs, forecast and what it rests on, identity.
-
-    Args:
-        plan: The plan.
-        address: Of a step in it.
-        style: Colours a text by its role.
-    """
-    step = next(each for each in plan.steps if each.address == address)
-    mark, role = MARKS[step.action]
-    lines = [f"{style(mark, role)} {style(step.address, 'name')} · {step.kind} · {style(step.action.value, role)}", ""]
-    lines += _block("because", [reason.text for reason in step.reasons] or ["nothing changed"], style)
-    lines += _block("inputs", [_input(each) for each in step.inputs], style)
-    lines += _block("waits for", [", ".join(step.after)] if step.after else [], style)
-    forecast = step.forecast
-    if forecast is not None:
-        memory, seconds = forecast.memory, forecast.seconds
-        lines += _block("device", [step.device], style)
-        lines += _block("memory", [_three(format_bytes, memory.low, memory.mid, memory.high)], style)
-        lines += _block("time", [_three(format_seconds, seconds.low, seconds.mid, seconds.high)], style)
-        lines += _block("cost", [joined(format_money(forecast.cost.low), format_money(forecast.cost.high))], style)
-        lines += _block("basis", [forecast.basis], style)
-        lines += _block("note", [forecast.note] if forecast.note else [], style)
-    if step.start is not None:
-        lines += _block("starts", [f"{format_seconds(step.start)} after the run" if step.start else "at once"], style)
-    lines += _block("artifact", [step.artifact] if step.artifact else [], style)
-    lines += _block("recipe", [step.recipe] if step.recipe else [], style)
-    lines += _block("key", [step.key or "not known before its inputs are made"] if step.identity else [], style)
-    identity = json.dumps(json.loads(step.identity), indent=2, ensure_ascii=False) if step.identity else ""
-    lines += _block("identity", identity.splitlines(), style)
-    return "\n".join(lines) + "\n"
-
-
-def _three(shown: Callable[[float], str], low: float, mid: float, high: float) -> str:
-    if low == high:
-        return shown(mid)
-    return f"{shown(mid)}, between {shown(low)} and {shown(high)}"
-
-
-def _input(planned: PlannedInput) -> str:
-    source = f"@{planned.alias}, {planned.address}" if planned.alias else planned.address
-    digest = planned.digest[:12] if planned.digest is not None else "not made yet"
-    return f"{planned.field}: {source}, output {planned.output}, {digest}"
-
-
-def _block(name: str, texts: Sequence[str], style: Style) -> list[str]:
-    return [f"  {style(padded(name if index == 0 else '', 9), 'faint')}  {text}" for index, text in enumerate(texts)]

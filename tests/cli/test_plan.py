@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,12 +15,26 @@ Golden = Callable[..., None]
 
 
 def test_first_plan_creates_everything(shell: Any, golden: Golden) -> None:
-    golden("plan_first", shell.aifw("plan").out)
+    golden("plan_first", _anywhere(shell.aifw("plan").out))
 
 
 def test_plan_after_a_change_says_which_setting_and_what_may_follow(shell: Any, golden: Golden) -> None:
     shell.aifw("apply")
-    golden("plan_change", shell.aifw("plan", "--set", "stages.b.text=moon").out)
+    golden("plan_change", _anywhere(_without_figures(shell.aifw("plan", "--set", "stages.b.text=moon").out)))
+
+
+def _anywhere(text: str) -> str:
+    """Where jobs are put differs between machines."""
+    text = re.sub(r"(?<= )(?:cpu|[EP]-cores)(?= )", "PLACE", text)
+    return re.sub(r"(?<=\S)  +", "  ", text)
+
+
+def _without_figures(text: str) -> str:
+    """What earlier runs took corrects forecasts, and they never take the same twice."""
+    head, _, rest = text.partition("\n")
+    for unit, word in (("[KMG]iB", "SIZE"), ("(?:ms|s)", "TIME")):
+        rest = re.sub(rf"(?:[\d.]+(?: {unit})?\N{{EN DASH}})?[\d.]+ {unit}\b", word, rest)
+    return f"{head}\n{re.sub('SIZE at .*? ·', 'SIZE at RESOURCE ·', rest)}"
 
 
 def test_plan_with_nothing_to_do(shell: Any, golden: Golden) -> None:
@@ -78,7 +93,8 @@ def test_targets_and_replacements_take_plain_names(shell: Any) -> None:
 
 
 def test_explain_shows_reasons_inputs_forecast_and_identity(shell: Any, golden: Golden) -> None:
-    golden("plan_explain", shell.aifw("plan", "--explain", "stages.b").out)
+    out = shell.aifw("plan", "--explain", "stages.b").out
+    golden("plan_explain", re.sub(r"^(  (?:place|next best|computes) +).*$", r"\1...", out, flags=re.MULTILINE))
 
 
 def test_a_wrong_name_is_answered_with_what_was_meant(shell: Any) -> None:

@@ -8,11 +8,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aifw.hardware.cores import Cores
 from aifw.hardware.machine import Accelerator, Cpu, Machine, Memory
 from aifw.kind import Estimate, Forecast
 from aifw.plan.columns import columns
-from aifw.plan.model import PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step, Totals
-from aifw.plan.render import MARKS, because, describe, explain, render, tally
+from aifw.plan.model import PENDING, Action, AliasChange, Placement, Plan, Reason, Step, Totals
+from aifw.plan.render import MARKS, because, describe, render, tally, where
 
 GIB = 1024**3
 MACHINE = Machine("laptop", Cpu("cpu", 14), Memory(62 * GIB, 50 * GIB), detected=(Accelerator("npu", "Intel NPU"),))
@@ -87,37 +88,20 @@ def test_an_empty_plan_says_so_and_shows_what_is_held() -> None:
     assert "Peak" not in text
 
 
-def test_explain_shows_everything_about_a_step() -> None:
-    step = _step(
-        "dpo",
-        Action.UPDATE,
-        "beta 0.1 → 0.2",
-        inputs=(
-            PlannedInput("model", "models.base", "model", None, "ab" * 32, "cd" * 32),
-            PlannedInput("data", "datasets.p", "train", "best", None, None),
-        ),
-        identity='{"settings":{"beta":0.2}}',
-        recipe="12" * 32,
-        start=90.0,
-    )
-    text = explain(_plan(step), "stages.dpo")
-    for part in (
-        "beta 0.1 → 0.2",
-        "model: models.base, output model, abababababab",
-        "data: @best, datasets.p, output train, not made yet",
-        "10.4 GiB, between 9.8 GiB and 11.2 GiB",
-        "declared by the kind",
-        "batch 32 (auto)",
-        "1 min 30 s after the run",
-        '"beta": 0.2',
-        "12" * 32,
-        "not known before its inputs are made",
-    ):
-        assert part in text
-
-
 def test_a_machine_in_words() -> None:
     assert describe(MACHINE) == "laptop: 62.0 GiB pool, 14 cores, Intel NPU"
+    layout = Cores({0: "performance", 1: "performance", 2: "efficient", 3: "low-power", 4: "low-power"}, "", ((0, 1),))
+    hybrid = replace(MACHINE, cpu=Cpu("cpu", 5, layout=layout))
+    assert describe(hybrid) == "laptop: 62.0 GiB pool, 1P+3E, Intel NPU"
+
+
+def test_a_row_says_the_place_and_the_number_format_the_forecast_notes() -> None:
+    step = _step("dpo", Action.CREATE, placement=Placement("integrated_gpu", "iGPU", "xpu:0", (), 1))
+    assert where(step) == "iGPU"
+    assert where(replace(step, forecast=replace(FORECAST, note="batch 32 (auto), bf16"))) == "iGPU bf16"
+    assert where(replace(step, forecast=replace(FORECAST, note="bf16 rather than fp32"))) == "iGPU"
+    assert where(_step("dpo", Action.REUSE, device="")) == ""
+    assert "   iGPU   " in render(_plan(step))
 
 
 NAMES = st.text(st.sampled_from("abcdefgh-日"), min_size=1, max_size=20)
