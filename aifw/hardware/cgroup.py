@@ -113,11 +113,11 @@ def memory_limits(group: Group) -> tuple[tuple[str, Number], ...]:
     if group.version == 1:
         # What lies above the root of a namespace is invisible, but version 1 still tells the smallest limit of all.
         found = (
-            ("memory.limit_in_bytes", value(group, "memory.limit_in_bytes")),
-            ("memory.stat", field(group, "memory.stat", "hierarchical_memory_limit")),
+            ("memory.limit_in_bytes", value(group, "memory.limit_in_bytes", least=1)),
+            ("memory.stat", field(group, "memory.stat", "hierarchical_memory_limit", least=1)),
         )
     else:
-        found = (("memory.max", value(group, "memory.max")), ("memory.high", value(group, "memory.high")))
+        found = tuple((name, value(group, name, least=1)) for name in ("memory.max", "memory.high"))
     return tuple(
         (name, each if each.value is None or each.value < _UNLIMITED else Number(None)) for name, each in found
     )
@@ -182,7 +182,7 @@ def value(group: Group, name: str, least: int = 0, most: int = _LARGEST_NUMBER) 
     return Number(None) if found.text.strip() == "max" else number(found.text, shown, least, most)
 
 
-def field(group: Group, name: str, key: str) -> Number:
+def field(group: Group, name: str, key: str, least: int = 0) -> Number:
     """The number behind a key in a file of a group (`memory.stat`); one that is not there is missing."""
     found = look(f"{group.path}/{name}")
     shown = f"{key} in {name} of {group.name}"
@@ -191,7 +191,7 @@ def field(group: Group, name: str, key: str) -> Number:
     for line in found.text.splitlines():
         first, _, rest = line.partition(" ")
         if first == key:
-            return number(rest, shown, 0, _LARGEST_NUMBER)
+            return number(rest, shown, least, _LARGEST_NUMBER)
     return Number(None, f"{shown} does not exist", missing=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aifw.hardware.processor import online
-from aifw.hardware.tree import Number, Reasons, Tree, plain
+from aifw.hardware.tree import Reasons, Tree, plain
 
 _HIGHEST = 20_000_000
 """Kilohertz no processor reaches."""
@@ -67,9 +67,9 @@ def find_frequencies(tree: Tree) -> FrequenciesFound:
         key = tuple(getattr(policy, name) for name in FrequencyPolicy.__slots__)
         alike.setdefault(key, (policy, []))[1].append(cpu)
     if silent:
-        which = "processors" if len(silent) == len(processors) else f"processor {silent[0]} and {len(silent) - 1} more"
+        which = "the processors" if len(silent) == len(processors) else f"processor {silent[0]} and {len(silent) - 1} more"
         reasons.add(
-            f"the frequencies of the {which} are unknown: the kernel does not steer them (no cpufreq), as in most virtual machines"
+            f"the frequencies of {which} are unknown: the kernel does not steer them (no cpufreq), as in most virtual machines"
         )
     return FrequenciesFound(
         policies=tuple(
@@ -85,7 +85,7 @@ def find_frequencies(tree: Tree) -> FrequenciesFound:
             )
             for policy, cpus in alike.values()
         ),
-        boost=_boost(tree, reasons),
+        boost=_boost(tree, reasons) if alike else None,
         unknown=reasons.all(),
     )
 
@@ -121,8 +121,11 @@ def _policy(tree: Tree, folder: str, reasons: Reasons) -> FrequencyPolicy:
 def _boost(tree: Tree, reasons: Reasons) -> bool | None:
     """One driver tells whether it is off, the others whether it is on."""
     for path, on in (("sys/devices/system/cpu/intel_pstate/no_turbo", 0), ("sys/devices/system/cpu/cpufreq/boost", 1)):
-        found: Number = tree.number(path, 0, 1)
+        found = tree.number(path, 0, 1)
         if found.value is not None:
             return found.value == on
-        reasons.known(found)
+        if not found.missing:
+            reasons.add(f"whether frequencies above the base frequency are allowed is unknown: {found.why}")
+            return None
+    reasons.add("whether frequencies above the base frequency are allowed is unknown: the driver does not tell")
     return None
