@@ -44,7 +44,7 @@ class Quantity:
         fixed: What no ratio scales.
         scatter: Standard deviation of the logarithm over repeated runs of one job on a machine that does other things as well.
         mistake: The same of what kinds state where nothing was measured: a quarter for memory, which follows from shapes, a factor of
-            four for time, which follows from a machine nobody has looked at.
+            ten for time, which follows from a machine nobody has looked at.
         least: The logarithm by which either end of the range is at least away from the middle.
     """
 

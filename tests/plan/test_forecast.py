@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import pairwise
 from math import isfinite
 from typing import Any
 
@@ -175,7 +176,7 @@ def test_one_odd_run_among_many_moves_little(ratios: list[float], odd: float, da
 @pytest.mark.parametrize("ratio", [0.3, 0.8, 1.3, 4.0])
 def test_runs_that_agree_are_believed_more_the_more_they_are(ratio: float) -> None:
     found = [after(*[run(ratio, ratio)] * count) for count in range(1, 21)]
-    for before, now in zip(found, found[1:], strict=False):
+    for before, now in pairwise(found):
         assert width(now.memory) <= width(before.memory)
         assert width(now.seconds) <= width(before.seconds)
         assert abs(now.memory.mid / GIB - ratio) <= abs(before.memory.mid / GIB - ratio) + 1e-9

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,7 +158,7 @@ def test_history_is_of_finished_jobs_newest_first_and_not_of_resumed_ones(store:
                 "update job set ended = ? where id = ?", (f"2030-01-01T00:00:{number:02}", f"{run}-{number}")
             )
     past = store.history("toy").past
-    assert [each.seconds for each in past] == [float(number) for number in range(22, 3, -1)]
+    assert [each.seconds for each in past] == [float(number) for number in range(22, 2, -1)]
     assert past[0].settings == {"batch": 4}
     assert store.history("toy").rate() == 13.0
     assert store.history("another").past == ()
@@ -236,3 +237,77 @@ def test_states_of_one_folder_share_artifacts_and_nothing_else(tmp_path: Path) -
     assert all(
         path.is_relative_to(each.folder) for each, found in zip((one, two), paths, strict=True) for path in found
     )
+
+
+# History
+
+
+def ended_job(
+    store: Store,
+    number: int,
+    state: str = "done",
+    forecast: dict[str, Any] | None = None,
+    *,
+    run: int | None = None,
+    **actual: Any,
+) -> None:
+    """A job that ended in a state, with what it took."""
+    began = store.begin_run("spec", None) if run is None else run
+    one = entry(began, number, address=f"stages.job{number}")
+    jobs.intended(store, one, '{"text": "x"}', forecast, "local")
+    jobs.ended(
+        store, one.id, state, {"seconds": 1.0, "memory": 10, "cpu": 0.5, "work": 2.0, "resumed": False, **actual}
+    )
+
+
+def stated(memory: float, seconds: float, **more: Any) -> dict[str, Any]:
+    return {"memory": {"low": 1, "mid": memory, "high": 99}, "seconds": {"low": 1, "mid": seconds, "high": 99}, **more}
+
+
+def test_history_says_where_a_job_ran_and_what_its_kind_had_stated(store: Store) -> None:
+    ended_job(store, 1, forecast=stated(8.0, 3.0, uncorrected=None), device="xpu:0", exceeded=False)
+    ended_job(store, 2, forecast=stated(8.0, 3.0, uncorrected=[4.0, 6.0]), device="cpu", exceeded=False)
+    newest, oldest = store.history("toy").past
+    assert oldest == Past(10, 1.0, 2.0, {"text": "x"}, "xpu:0", 8.0, 3.0, age=1)
+    assert newest == Past(10, 1.0, 2.0, {"text": "x"}, "cpu", 4.0, 6.0, age=0)
+
+
+def test_a_job_that_exceeded_its_memory_is_part_of_history_and_other_failures_are_not(store: Store) -> None:
+    ended_job(store, 1, "failed", stated(8.0, 3.0), device="cpu", exceeded=True, memory=30)
+    ended_job(store, 2, "failed", stated(8.0, 3.0), device="cpu", exceeded=False)
+    ended_job(store, 3, "stopped", stated(8.0, 3.0), device="cpu")
+    ended_job(store, 4, "done", stated(8.0, 3.0), device="cpu", resumed=True)
+    (past,) = store.history("toy").past
+    assert (past.exceeded, past.memory, past.expected_memory) == (True, 30, 8.0)
+
+
+def test_jobs_of_one_run_are_of_one_age(store: Store) -> None:
+    first, _, third = (store.begin_run("spec", None) for _ in range(3))
+    for number, run in enumerate((first, first, third)):
+        ended_job(store, number, run=run)
+    assert [past.age for past in store.history("toy").past] == [0, 2, 2]
+
+
+def test_what_an_older_state_does_not_say_is_unknown(store: Store) -> None:
+    ended_job(store, 1, forecast=stated(8.0, 3.0))
+    run = store.begin_run("spec", None)
+    jobs.intended(store, entry(run), "{}", None, "local")
+    jobs.ended(store, entry(run).id, "done", {"seconds": 1.0, "memory": None, "recovered": True})
+    bare, older = store.history("toy").past
+    assert (older.device, older.expected_memory, older.expected_seconds) == ("cpu", None, 3.0)
+    assert (bare.memory, bare.work, bare.expected_memory, bare.expected_seconds) == (0.0, 0.0, None, None)
+
+
+def test_history_is_of_the_newest_jobs_that_say_something(store: Store) -> None:
+    run = store.begin_run("spec", None)
+    for number in range(40):
+        ended_job(store, number, resumed=number >= 30, run=run, work=float(number + 1))
+    assert {past.work for past in store.history("toy").past} == {float(number) for number in range(11, 31)}
+
+
+def test_a_deletion_says_nothing_of_a_creation(store: Store) -> None:
+    run = store.begin_run("spec", None)
+    gone = entry(run, verb="delete")
+    jobs.intended(store, gone, "{}", None, "local")
+    jobs.ended(store, gone.id, "done", {"seconds": 1.0, "memory": 10, "resumed": False, "device": "cpu"})
+    assert store.history("toy").past == ()
