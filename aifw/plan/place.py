@@ -263,15 +263,13 @@ def _slower(rating: Rating, place: Place, *, than: Forecast, seconds: float) -> 
 def _next_best(others: list[Other], options: Options, chosen: int) -> str:
     """What came next, as far as the first place that could have been taken, and what is better and not there."""
     told: list[str] = []
-    lacking = [LABELS[column] for rating, column in options.absent if _RANK[rating] < chosen]
-    if lacking:
-        told.append(f"{', '.join(lacking)}: better, but none known here")
-    for each in sorted(others, key=lambda other: other.rank):
-        if len(told) == _MOST_TOLD:
-            break
+    for each in sorted(others, key=lambda other: other.rank)[:_MOST_TOLD]:
         told.append(each.text)
         if each.usable:
             break
+    lacking = [LABELS[column] for rating, column in options.absent if _RANK[rating] < chosen]
+    if lacking:
+        told.append(f"{', '.join(lacking)}: better, but none known here")
     return "; ".join(told) or f"nothing else here is rated for {options.workload}"
 
 
