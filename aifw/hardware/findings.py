@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from aifw.hardware.machine import Accelerator
 from aifw.hardware.tree import Reasons, Tree, plain
 
+_LONGEST_REASON = 400
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceDetail:
@@ -38,13 +40,13 @@ class Findings:
         self._reasons = Reasons()
 
     def say(self, name: str, value: str) -> None:
-        """Note a fact; one that is empty is none."""
-        if value:
-            self.facts[name] = value
+        """Note a fact, made fit to be shown; one that is empty is none."""
+        if shown := plain(value):
+            self.facts[plain(name)] = shown
 
     def lack(self, reason: str) -> None:
         """Note what is unknown and why, in a sentence."""
-        self._reasons.add(reason)
+        self._reasons.add(plain(reason, _LONGEST_REASON))
 
     def text(self, name: str, path: str, absent: str = "") -> str:
         """Note what a file says in its first line; returned too, empty where there is nothing.

@@ -74,7 +74,7 @@ def describe_stick(found: Findings, stick: Stick) -> None:
     else:
         found.say("setting", f"custom driver {stick.driver}")
         found.say("nodes of the driver", nodes)
-    found.text("product", f"{stick.folder}/product")
+    product = found.text("product", f"{stick.folder}/product")
     speed = found.number(
         "speed", f"{stick.folder}/speed", "Mbit/s", 100_000, 1, absent="the kernel shows it of every device"
     )
@@ -82,8 +82,10 @@ def describe_stick(found: Findings, stick: Stick) -> None:
         found.say("speed", f"{speed} Mbit/s, it is not on USB 3")
     found.text("power", f"{stick.folder}/bMaxPower")
     _say_access(found, stick)
-    if stick.state == "not booted":
-        found.lack("a camera with the same chip (OAK) cannot be told from a stick before it is booted")
+    if stick.state == "not booted" or not product:
+        found.lack(
+            "a camera with the same chip (OAK) cannot be told from a stick before it is booted and tells its product name"
+        )
     found.lack("memory: neither the stick nor the kernel tells how much there is and how much of it is free")
 
 
