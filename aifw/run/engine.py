@@ -304,7 +304,9 @@ class Engine:
     def _fail(self, address: str, error: AifwError) -> None:
         described = {"code": error.code, "message": error.message, "hint": error.hint}
         self.outcome.results[address] = Result("failed", error=described)
-        self._events.emit("job.failed", address, error=described, log=[])
+        paused = self._paused.pop(address, None)
+        kept = {} if paused is None else {"checkpoint": self._endings.checkpoint(paused.entry.key)}
+        self._events.emit("job.failed", address, error=described, log=[], **kept)
 
 
 def _place(step: Step, snapshot: Snapshot) -> Place:
