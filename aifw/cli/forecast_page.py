@@ -13,6 +13,8 @@ from aifw.units import format_bytes, format_seconds
 
 _SIZE = 420.0
 _EDGE = 64.0
+_LEAST_TICKS = 2
+_MOST_TICKS = 7
 _SHAPES = ("circle", "square", "diamond", "triangle")
 _HUES = (212, 28, 130, 340, 265, 180, 50, 300)
 """Colours of kinds, told apart by people who see colours and by shape beside them."""
@@ -152,7 +154,7 @@ def _picture(
     band = ((low, low), (low * more, low), (high, high / more), (high, high), (high * less, high), (low, low / less))
     corners = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in band)
     yield f'<polygon points="{corners}" fill="var(--band)"/>'
-    for tick in (each for each in ticks if low <= each <= high):
+    for tick in _visible(ticks, low, high):
         x, y = across(tick), up(tick)
         yield f'<path d="M{x:.1f} {up(low):.1f}V{up(high):.1f}M{across(low):.1f} {y:.1f}H{across(high):.1f}" stroke="var(--line)" fill="none"/>'
         yield f'<text x="{x:.1f}" y="{up(low) + 16:.1f}" text-anchor="middle">{_short(shown(tick))}</text>'
@@ -168,6 +170,14 @@ def _picture(
         yield _mark(kinds, each.kind, across(compared.forecast.mid), y)
         yield "</g>"
     yield f"</svg><figcaption>{name}: forecast across, measured upwards; band ±{percent(tolerance)}</figcaption></figure>"
+
+
+def _visible(ticks: Sequence[float], low: float, high: float) -> Sequence[float]:
+    """Ticks between two ends: as many as have room, and two at least."""
+    found = [each for each in ticks if low <= each <= high]
+    if len(found) < _LEAST_TICKS:
+        return [low ** (1 - share) * high**share for share in (0.2, 0.5, 0.8)]
+    return found[:: ceil(len(found) / _MOST_TICKS)]
 
 
 def _short(text: str) -> str:

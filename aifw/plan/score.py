@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from aifw.kind import Estimate
@@ -64,7 +65,9 @@ class Score:
 
     @property
     def badness(self) -> float:
-        """How bad the forecast was: the larger error, in units of what is tolerated."""
+        """How bad the forecast was: the larger error, in units of what is tolerated. Nothing is worse than a job that was ended for it."""
+        if self.exceeded and self.memory is not None and self.memory.over_high:
+            return inf
         found = [0.0]
         for compared, tolerance in ((self.memory, MEMORY_TOLERANCE), (self.seconds, TIME_TOLERANCE)):
             if compared is not None:

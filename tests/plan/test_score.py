@@ -109,4 +109,5 @@ def test_summaries_count_what_is_known() -> None:
 
 def test_the_worst_is_what_left_its_range_or_missed_by_most() -> None:
     good, slow, over = job(5.0, 10.0), job(5.0, 30.0), job(9.0, 10.0)
-    assert good.badness < slow.badness < over.badness
+    ended = job(6.1, exceeded=True)
+    assert good.badness < slow.badness < over.badness < ended.badness
