@@ -18,6 +18,9 @@ from aifw.hardware.pci import PciDevice
 from aifw.hardware.tree import Tree
 from aifw.units import format_bytes
 
+_OF_THE_KERNEL = {"amdgpu", "amdxdna", "i915", "intel_vpu", "nouveau", "radeon", "xe"}
+"""Drivers that have the kernel's version where they have none of their own."""
+
 
 def describe(root: Path, listed: Iterable[Listed]) -> tuple[DeviceDetail, ...]:
     """Describe accelerators.
@@ -83,10 +86,12 @@ def _say_driver(found: Findings, driver: str) -> None:
     kernel = found.tree.text("proc/sys/kernel/osrelease")
     if not look.missing:
         found.text("driver version", path)
-    elif kernel:
+    elif kernel and driver in _OF_THE_KERNEL:
         found.say("driver version", f"that of kernel {kernel}")
-    else:
+    elif driver in _OF_THE_KERNEL:
         found.lack(f"driver version: there is no /{path}, and the kernel does not tell its release")
+    elif "driver version" not in found.facts:
+        found.lack(f"driver version: there is no /{path}")
 
 
 def _say_node(found: Findings, device: PciDevice) -> None:
