@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from aifw.cli.installed import Installation, Package, ipex_mismatch, torch_build
+from aifw.cli.installed import Installation, Package, torch_build
 from aifw.cli.options import optional_spec_options
+from aifw.cli.project import STATE_FOLDER, base_folder
 from aifw.errors import AifwError, ExitStatus
 from aifw.units import format_bytes
 
 if TYPE_CHECKING:
     from aifw.hardware.cores import Cores
+    from aifw.hardware.profile import Profile
+    from aifw.hardware.runtime import Runtime
 
 State = Literal["ok", "note", "absent", "missing"]
 
@@ -58,8 +61,12 @@ def command(files: tuple[Path, ...], sets: tuple[str, ...], as_json: bool) -> in
 
     Exit status 0 if SPEC can run, 1 if something it needs is missing.
     """
+    from aifw.hardware.profile import read_profile
+
     installation = Installation()
-    findings = [*_system(installation), *_hardware(), *_kernel(installation), *_torch(installation)]
+    profile = read_profile(base_folder(files, None) if files else Path(STATE_FOLDER))
+    findings = [*_system(installation), *_hardware(profile), *_kernel(installation)]
+    findings += _libraries(installation, profile.runtime)
     extras = installation.extras()
     findings += _extras(extras)
     if files:
@@ -95,11 +102,12 @@ def _system(installation: Installation) -> Iterator[Finding]:
         )
 
 
-def _hardware() -> Iterator[Finding]:
+def _hardware(profile: Profile) -> Iterator[Finding]:
     from aifw.hardware.probe import probe
+    from aifw.hardware.profile import joined
 
     try:
-        machine = probe()
+        machine = joined(probe(), profile)
     except AifwError as error:
         yield Finding("missing", "memory", error.message, error.hint or "")
         return
@@ -114,7 +122,13 @@ def _hardware() -> Iterator[Finding]:
         f"{format_bytes(memory.total)}{limit}, {format_bytes(memory.available)} available now",
     )
     for device in machine.detected:
-        yield Finding("ok", device.name, f"{device.what}, driver {device.driver}; there, but jobs use the processor")
+        text = f"{device.what}, driver {device.driver}"
+        if not device.unusable:
+            yield Finding("ok", device.name, f"{text}; jobs can compute on it")
+        elif profile.runtime is None:
+            yield Finding("note", device.name, f"{text}; nobody asked the libraries yet", "aifw hardware --refresh")
+        else:
+            yield Finding("note", device.name, f"{text}; jobs cannot compute on it: {device.unusable}")
     for reason in machine.unknown:
         yield Finding("note", "unknown", reason)
 
@@ -155,10 +169,19 @@ def _kernel(installation: Installation) -> Iterator[Finding]:
         yield Finding("ok", "search", f"kernel {told['level']}, {threads}; possible here: {', '.join(told['usable'])}")
 
 
-def _torch(installation: Installation) -> Iterator[Finding]:
+def _libraries(installation: Installation, runtime: Runtime | None) -> Iterator[Finding]:
+    """What computes models: as it said itself where it was asked, else by its metadata."""
+    from aifw.hardware.libraries import ipex_mismatch
+
     version = installation.version("torch")
-    if version is not None:
-        yield Finding("ok", "torch", f"{version}, {torch_build(version, installation.requirements('torch'))}")
+    for name in ("torch", "openvino"):
+        told = next((each for each in (runtime.libraries if runtime is not None else ()) if each.name == name), None)
+        if runtime is not None and told is not None:
+            on = ", ".join(device.name for device in runtime.computing(name)) or "nothing"
+            text = f"{told.version}, computes on {on}"
+            yield Finding("note" if told.refusal else "ok", name, told.refusal or text)
+        elif name == "torch" and version is not None:
+            yield Finding("ok", name, f"{version}, {torch_build(version, installation.requirements(name))}")
     extension = installation.version("intel-extension-for-pytorch")
     if extension is not None:
         mismatch = ipex_mismatch(extension, version)

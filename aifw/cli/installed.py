@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from urllib.parse import unquote, urlsplit
 
+from aifw.hardware.libraries import release
+
 _REQUIREMENT = re.compile(r"([A-Za-z0-9][\w.-]*)\s*(?:\[[^\]]*\])?\s*([^;]*?)\s*(?:;\s*(.*))?")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
 
@@ -109,17 +111,12 @@ def satisfies(version: str, wanted: str) -> bool | None:
             continue
         if match is None:
             return None
-        have, want = _release(version), _release(match[2])
+        have, want = release(version), release(match[2])
         length = max(len(have), len(want))
         have, want = have + (0,) * (length - len(have)), want + (0,) * (length - len(want))
         if not (have >= want if match[1] == ">=" else have == want):
             return False
     return True
-
-
-def _release(version: str) -> tuple[int, ...]:
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(part) for part in match[0].split(".")) if match is not None else ()
 
 
 def torch_build(version: str, requirements: Sequence[str]) -> str:
@@ -138,19 +135,3 @@ def torch_build(version: str, requirements: Sequence[str]) -> str:
     if any(re.match(r"intel|dpcpp", requirement) for requirement in requirements):
         return "for Intel GPUs, by what it needs"
     return "for what is not declared"
-
-
-def ipex_mismatch(extension: str, torch: str | None) -> str | None:
-    """Why intel-extension-for-pytorch cannot be used beside this torch, or None if it was built for it.
-
-    The extension is compiled against one minor release of PyTorch; imported beside another it crashes the interpreter.
-    """
-    if torch is None:
-        return f"intel-extension-for-pytorch {extension} is installed without torch"
-    if _release(extension)[:2] == _release(torch)[:2]:
-        return None
-    wanted = ".".join(str(part) for part in _release(extension)[:2])
-    return (
-        f"intel-extension-for-pytorch {extension} was built for torch {wanted}, not for {torch}; "
-        "aifw leaves it alone, but other libraries may import it and crash"
-    )

@@ -33,7 +33,8 @@ def main() -> None:
     answer = answers()
     import openvino
 
-    answer({"library": {"name": "openvino", "version": openvino.__version__}})
+    version, _, build = openvino.__version__.partition("-")
+    answer({"library": {"name": "openvino", "version": version, "facts": {"build": build}}})
     answer({"now": {"family": "openvino"}})
     core = openvino.Core()
     targets = list(core.available_devices)
@@ -54,7 +55,8 @@ def _device(openvino: Any, core: Any, target: str) -> dict[str, Any]:
         if name in supported:
             facts[label] = _property(core, target, name)
     try:
-        facts["plugin"] = next(iter(core.get_versions(target).values())).build_number
+        plugin = next(iter(core.get_versions(target).values())).build_number
+        facts |= {"plugin": plugin} if plugin != openvino.__version__ else {}
     except (RuntimeError, StopIteration) as error:
         facts["plugin"] = f"unknown: {_last_line(error)}"
     memory = next((_property(core, target, name) for name in _MEMORY if name in supported), "")

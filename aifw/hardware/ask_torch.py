@@ -9,7 +9,7 @@ from typing import Any
 from aifw.hardware.child import answers
 
 _SIDE = 64
-_INTEL = "8086"
+_INTEL, _NVIDIA, _AMD = "8086", "10DE", "1002"
 
 
 def main(arguments: list[str]) -> None:
@@ -112,12 +112,19 @@ def _gpu(torch: Any, module: Any, target: str, index: int) -> dict[str, Any]:
         "library": "torch",
         "target": target,
         "what": f"{properties.name}",
-        "pci": f"{_INTEL}:{identity:04X}" if target.startswith("xpu") and isinstance(identity, int) else "",
+        "pci": _pci(torch, target, identity),
         "memory": total if isinstance(total, int) and total > 0 else None,
         "precisions": _precisions(module),
         "facts": facts,
         "refusal": _computes(torch, target),
     }
+
+
+def _pci(torch: Any, target: str, identity: Any) -> str:
+    """Vendor and device, as far as torch tells: of its CUDA devices it tells at most that they are AMD's."""
+    if not target.startswith("xpu"):
+        return _NVIDIA if getattr(torch.version, "hip", None) is None else _AMD
+    return f"{_INTEL}:{identity:04X}" if isinstance(identity, int) else _INTEL
 
 
 def _precisions(module: Any) -> list[str]:

@@ -174,7 +174,11 @@ def _buffer(device: RuntimeDevice, memory: int, root: Path) -> int | str:
         return min(_ACCELERATOR_BUFFER, most)
     caches = find_caches(Tree(root)).caches
     deepest = max((each.level for each in caches), default=0)
-    last = sum(each.size or 0 for each in caches if each.level == deepest and each.kind != "instruction")
+    last = sum(
+        (each.size or 0) * len(each.shared_by)
+        for each in caches
+        if each.level == deepest and each.kind != "instruction"
+    )
     size = min(max(_LEAST_BUFFER, _TIMES_CACHE * last), most)
     if size < _LEAST_TIMES_CACHE * last or size < 1 << 20:
         return f"{most >> 20} MiB may be taken, too little beside caches of {last >> 20} MiB"

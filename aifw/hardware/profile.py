@@ -44,6 +44,7 @@ _VISIBILITY = (
 )
 _SURVIVES = ("boot", "kernel")
 """What may change without making measured figures stale."""
+_NOT_ASKED = "not asked yet"
 _PCI = r"\b[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}\b"
 
 
@@ -195,13 +196,15 @@ def circumstances(root: Path = Path("/")) -> dict[str, str]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: a named tuple becomes an object."""
-    if isinstance(value, tuple):
-        fields = getattr(value, "_fields", None)
-        if fields is not None:
-            return {name: plain(each) for name, each in zip(fields, value, strict=True)}
+    """A value as JSON has it: what has fields becomes an object, a set a sorted list."""
+    fields = getattr(value, "_fields", None) or getattr(value, "__dataclass_fields__", None)
+    if fields is not None:
+        return {name: plain(getattr(value, name)) for name in fields}
+    if isinstance(value, tuple | list):
         return [plain(each) for each in value]
-    return {name: plain(each) for name, each in value.items()} if isinstance(value, Mapping) else value
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return {f"{name}": plain(each) for name, each in value.items()} if isinstance(value, Mapping) else value
 
 
 def _profile(text: bytes, path: Path, now: Mapping[str, str]) -> Profile:
@@ -278,9 +281,15 @@ def _renumbered(detected: tuple[Accelerator, ...], runtime: Runtime) -> tuple[Ac
     names: dict[str, str] = {}
     for family in ("xpu", "cuda"):
         here = {each.name: _identity(each) for each in detected if _family(each.name) == family}
-        there = {each.pci.upper(): each.name for each in runtime.computing("torch") if _family(each.name) == family}
-        if len(there) == len(here) == len(set(here.values())) and set(here.values()) == there.keys() - {""}:
-            names.update((name, there[identity]) for name, identity in here.items())
+        there = [each for each in runtime.computing("torch") if _family(each.name) == family]
+        by_identity = {each.pci.upper(): each.name for each in there}
+        if len(there) == len(by_identity) == len(here) and set(here.values()) == by_identity.keys():
+            names.update((name, by_identity[identity]) for name, identity in here.items())
+        elif len(vendors := {each.pci[:4] for each in there}) == 1 and vendors != {""}:
+            # A torch for AMD's GPUs counts those alone from zero, though NVIDIA's may be here as well.
+            ours = [name for name, identity in here.items() if identity.startswith((*vendors,))]
+            order = [*ours, *(name for name in here if name not in ours)]
+            names.update((name, f"{family}:{index}") for index, name in enumerate(order))
     return tuple(replace(each, name=names.get(each.name, each.name)) for each in detected)
 
 
@@ -293,6 +302,8 @@ def _judged(accelerator: Accelerator, runtime: Runtime) -> Accelerator:
         return replace(accelerator, unusable="", memory=accelerator.memory or own)
     if seen and _family(name) not in {"xpu", "cuda"}:
         return replace(accelerator, unusable="")
+    if accelerator.unusable not in {"", _NOT_ASKED}:
+        return accelerator  # the kernel has said why already
     why = runtime.why_not(name)
     if seen:
         why = f"only OpenVINO computes on it, as {seen[0].target}; {why}"

@@ -42,7 +42,7 @@ class RuntimeDevice(NamedTuple):
         library: The library.
         target: What the library calls it: `xpu:0`, `GPU.0`, `NPU`.
         what: Its name for people.
-        pci: Vendor and device, `8086:7D55`, or empty.
+        pci: Vendor and device, `8086:7D55`, or the vendor alone, or empty.
         memory: Bytes it says it can use, or None. Of an integrated GPU they are part of the machine's.
         precisions: Number formats it is good at, as far as the library says.
         facts: What else the library says of it.
@@ -60,6 +60,24 @@ class RuntimeDevice(NamedTuple):
     refusal: str = ""
 
 
+class ToolDevice(NamedTuple):
+    """A GPU as its vendor's program describes it; of what `aifw.hardware.vendor_tools` reads, the part that lasts.
+
+    Attributes:
+        tool: `nvidia-smi`, `amd-smi` or `rocm-smi`.
+        address: On the PCI bus, or empty.
+        name: Of the model, or empty.
+        driver: Version of the driver, or empty.
+        memory: Bytes of its own, or None if unknown.
+    """
+
+    tool: str
+    address: str
+    name: str = ""
+    driver: str = ""
+    memory: int | None = None
+
+
 class Runtime(NamedTuple):
     """What the installed libraries can compute on.
 
@@ -67,13 +85,15 @@ class Runtime(NamedTuple):
         libraries: Those that are installed.
         devices: Each device by each library that lists it.
         absent: Why a library lists no device of a family, by `torch xpu`, `openvino npu`.
-        tools: What the vendors' programs say, by name of a device or of a program.
+        tools: GPUs as the vendors' programs describe them.
+        failures: Which of these programs failed, and how, in a sentence each.
     """
 
     libraries: tuple[Library, ...] = ()
     devices: tuple[RuntimeDevice, ...] = ()
     absent: Mapping[str, str] = NOTHING
-    tools: Mapping[str, str] = NOTHING
+    tools: tuple[ToolDevice, ...] = ()
+    failures: tuple[str, ...] = ()
 
     def computing(self, library: str) -> tuple[RuntimeDevice, ...]:
         """Devices on which a library computed."""
@@ -127,6 +147,8 @@ def _after_failure(name: str, version: str, failure: str, told: list[Mapping[str
 
 
 def _collected(told: list[Mapping[str, Any]], versions: Mapping[str, str]) -> Runtime:
+    from aifw.hardware.vendor_tools import ask_tools
+
     libraries: dict[str, Library] = {}
     devices: dict[tuple[str, str], RuntimeDevice] = {}
     absent: dict[str, str] = {}
@@ -143,7 +165,9 @@ def _collected(told: list[Mapping[str, Any]], versions: Mapping[str, str]) -> Ru
             absent["answers"] = f"an answer was not understood: {error!r}"
     if IPEX in versions and (mismatch := ipex_mismatch(versions[IPEX], versions.get(TORCH))):
         libraries[IPEX] = Library(IPEX, versions[IPEX], mismatch)
-    return Runtime(tuple(libraries.values()), tuple(devices.values()), absent)
+    answers = ask_tools()
+    tools = tuple(ToolDevice(each.tool, each.address, each.name, each.driver, each.memory) for each in answers.devices)
+    return Runtime(tuple(libraries.values()), tuple(devices.values()), absent, tools, answers.unknown)
 
 
 def runtime_from(document: Any) -> Runtime:
@@ -156,7 +180,8 @@ def runtime_from(document: Any) -> Runtime:
         tuple(library_from(each) for each in document["libraries"]),
         tuple(device_from(each) for each in document["devices"]),
         _texts(document["absent"]),
-        _texts(document["tools"]),
+        tuple(_tool_from(each) for each in document["tools"]),
+        tuple(_text(each) for each in document["failures"]),
     )
 
 
@@ -172,20 +197,33 @@ def library_from(document: Any) -> Library:
 
 def device_from(document: Any) -> RuntimeDevice:
     """The same for one device."""
-    memory = document.get("memory")
-    if memory is not None and (type(memory) is not int or not 0 < memory < 1 << 60):
-        raise ValueError(f"a device has {memory!r} bytes")
     return RuntimeDevice(
         _text(document["name"]),
         _text(document["library"]),
         _text(document["target"]),
         _text(document["what"]),
         _text(document.get("pci", "")),
-        memory,
+        _size(document.get("memory")),
         tuple(_text(each) for each in document.get("precisions", ())),
         _texts(document.get("facts", {})),
         _text(document.get("refusal", "")),
     )
+
+
+def _tool_from(document: Any) -> ToolDevice:
+    return ToolDevice(
+        _text(document["tool"]),
+        _text(document["address"]),
+        _text(document["name"]),
+        _text(document["driver"]),
+        _size(document["memory"]),
+    )
+
+
+def _size(value: Any) -> int | None:
+    if value is not None and (type(value) is not int or not 0 < value < 1 << 60):
+        raise ValueError(f"a device has {value!r} bytes")
+    return value
 
 
 def _text(value: Any) -> str:

@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from aifw.cli.doctor import command
-from aifw.cli.installed import Installation, Package, ipex_mismatch, satisfies, torch_build
+from aifw.cli.installed import Installation, Package, satisfies, torch_build
 from aifw.hardware.cores import Cores
+from aifw.hardware.libraries import ipex_mismatch
 from aifw.kind import ArtifactKind, find
 
 SPEC = """
