@@ -41,8 +41,8 @@ def test_accelerators_are_detected_but_jobs_go_to_the_processor() -> None:
     machine = probe(TREES / "core-ultra-laptop")
     assert machine.devices == ("cpu",)
     assert machine.detected == (
-        Accelerator("xpu:0", "Intel GPU 8086:7D55", "i915"),
-        Accelerator("npu", "Intel NPU 8086:7D1D", "intel_vpu"),
+        Accelerator("xpu:0", "Intel Arc Graphics (Meteor Lake) 8086:7D55", "i915"),
+        Accelerator("npu", "Intel NPU (Meteor Lake) 8086:7D1D", "intel_vpu", kind="npu"),
     )
 
 
@@ -55,9 +55,10 @@ def test_accelerators_of_others_are_not_taken_for_intel(tmp_path: Path) -> None:
     (root / "sys/class/drm/renderD130").mkdir()
     found = [(each.name, each.what, each.driver) for each in probe(root).detected]
     assert found == [
-        ("xpu:0", "Intel GPU 8086:56A0", "unknown"),
-        ("xpu:1", "Intel GPU 8086:E20B", "unknown"),
-        ("npu", "Intel NPU 8086:7D1D", "intel_vpu"),
+        ("xpu:0", "Intel Arc A770 8086:56A0", "unknown"),
+        ("xpu:1", "Intel Arc B580 8086:E20B", "unknown"),
+        ("cuda:0", "NVIDIA GPU 10DE:2684", "unknown"),
+        ("npu", "Intel NPU (Meteor Lake) 8086:7D1D", "intel_vpu"),
     ]
 
 
