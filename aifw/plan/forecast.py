@@ -86,8 +86,7 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
     startup = forecast.startup
     seconds_ = _SECONDS if startup <= WORKER_SECONDS else replace(_SECONDS, idle=startup, fixed=startup)
     alike = {id(past): _same_settings(settings, past.settings) for past in there}
-    measured = _memory_runs(forecast, there, alike, bytes_)
-    exceeded = _exceeded_runs(forecast, there, alike, bytes_)
+    measured, exceeded = _memory_runs(forecast, there, alike, bytes_)
     timed = _time_runs(forecast, there, alike, seconds_)
     if not measured and not exceeded and not timed:
         return forecast
@@ -104,30 +103,24 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
 
 def _memory_runs(
     forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: Quantity
-) -> list[Run]:
+) -> tuple[list[Run], list[Run]]:
+    """What was measured to its end, and what exceeded its memory."""
     now = quantity.above(forecast.memory.mid)
-    found = []
+    measured: list[Run] = []
+    exceeded: list[Run] = []
     for past in there:
-        if past.exceeded or not _known(past.memory) or not _known(past.expected_memory):
+        if not _known(past.memory):
             continue
-        stated = quantity.above(past.expected_memory)
-        ratio = log(quantity.above(past.memory) / stated)
-        found.append(Run(ratio, alike[id(past)] * _near(now / stated), past.age))
-    return found
-
-
-def _exceeded_runs(
-    forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: Quantity
-) -> list[Run]:
-    now = quantity.above(forecast.memory.mid)
-    found = []
-    for past in there:
-        if not past.exceeded or not _known(past.memory):
+        if _known(past.expected_memory):
+            stated = quantity.above(past.expected_memory)
+        elif past.exceeded:
+            stated = now
+        else:
             continue
-        stated = quantity.above(past.expected_memory) if _known(past.expected_memory) else now
         ratio = log(quantity.above(past.memory) / stated)
-        found.append(Run(ratio, alike[id(past)] * _near(now / stated), past.age))
-    return found
+        run = Run(ratio, alike[id(past)] * _near(now / stated), past.age)
+        (exceeded if past.exceeded else measured).append(run)
+    return measured, exceeded
 
 
 def _time_runs(forecast: Forecast, there: Iterable[Past], alike: Mapping[int, float], quantity: Quantity) -> list[Run]:
@@ -170,10 +163,12 @@ def _same_settings(settings: Facts | None, others: Facts) -> float:
     """How much a run with such settings counts."""
     if settings is None or settings == others:
         return 1.0
-    names = {*settings, *others}
-    absent = object()
-    equal = [name for name in names if settings.get(name, absent) == others.get(name, absent)]
-    return _UNLIKE_SETTINGS + (1 - _UNLIKE_SETTINGS) * len(equal) / len(names)
+    common = equal = 0
+    for name, value in settings.items():
+        if name in others:
+            common += 1
+            equal += bool(others[name] == value)
+    return _UNLIKE_SETTINGS + (1 - _UNLIKE_SETTINGS) * equal / (len(settings) + len(others) - common)
 
 
 def _basis(stated: Forecast, memory: Estimate, seconds: Estimate, measured: int, exceeded: int, timed: int) -> str:
@@ -185,9 +180,6 @@ def _basis(stated: Forecast, memory: Estimate, seconds: Estimate, measured: int,
     count = max(measured, timed) + exceeded
     runs = f"{count} earlier run" + ("s" if count > 1 else "")
     if exceeded:
-        runs += (
-            f", {exceeded} of which exceeded {'their' if exceeded > 1 else 'its'} memory"
-            if count > 1
-            else ", which exceeded its memory"
-        )
+        share = "" if exceeded == count else f"{exceeded} of "
+        runs += f", {share}which exceeded {'its' if exceeded == 1 else 'their'} memory"
     return f"{stated.basis}; corrected by {runs} ({', '.join(changes)})"

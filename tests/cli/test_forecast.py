@@ -93,6 +93,22 @@ def test_the_next_run_is_forecast_by_what_the_last_one_took(shell: Any) -> None:
         assert abs(each["memory"]["error"]) < 0.1 < abs(each["memory"]["error_stated"])
 
 
+def test_a_job_that_exceeded_its_memory_is_given_more_by_the_next_plan(shell: Any) -> None:
+    shell.write("stages:\n  a: {kind: toy, fail: memory, memory: 20MiB}\n")
+    shell.aifw("apply", status=4)
+    (only,) = json.loads(shell.aifw("forecast", "--report", "--json").out)["jobs"]
+    assert only["exceeded"]
+    assert only["seconds"] is None
+    held = only["memory"]["measured"]
+    assert held > only["memory"]["forecast"]["high"] == 22 * 1024**2
+    assert "ended: too much memory" in shell.aifw("forecast", "--report").out
+    planned = json.loads(shell.aifw("plan", "--set", "hardware.memory.budget=8GiB", "--json").out)
+    (step,) = planned["steps"]
+    assert step["forecast"]["memory"]["mid"] >= held
+    assert step["forecast"]["memory"]["high"] > 1.1 * held
+    assert "which exceeded its memory" in step["forecast"]["basis"]
+
+
 # Forecast against actual
 
 

@@ -292,6 +292,7 @@ def test_an_ended_job_says_nothing_of_time() -> None:
     [
         ([run(1.08, 0.71)] * 5, "corrected by 5 earlier runs (memory x1.08, time x0.71)"),
         ([run(1.5, exceeded=True)], "corrected by 1 earlier run, which exceeded its memory (memory x1.50)"),
+        ([run(1.5, exceeded=True)] * 2, "corrected by 2 earlier runs, which exceeded their memory (memory x1.50)"),
         (
             [run(1.5, exceeded=True), run(1.0, 1.0, age=9)],
             "corrected by 2 earlier runs, 1 of which exceeded its memory (memory x1.50, time x1.00)",
