@@ -80,8 +80,8 @@ def list_accelerators(tree: Tree) -> list[Listed]:
 
 
 def _intel_gpus(tree: Tree, gpus: list[PciDevice]) -> Iterator[Listed]:
+    from aifw.hardware.device_names import intel_gpu
     from aifw.hardware.gpu_kinds import gpu_kind
-    from aifw.hardware.gpu_names import intel_gpu
 
     for index, device in enumerate(gpus):
         kind = gpu_kind(tree, device)
@@ -124,7 +124,7 @@ def _cuda(tree: Tree, gpus: list[PciDevice]) -> Iterator[Listed]:
 
 
 def _npus(found: list[PciDevice]) -> Iterator[Listed]:
-    from aifw.hardware.gpu_names import NPUS, npu
+    from aifw.hardware.device_names import NPUS, npu
 
     # Other processing accelerators are of the same class.
     known = [each for each in found if each.identity in NPUS or (each.vendor == _INTEL and each.driver == "intel_vpu")]

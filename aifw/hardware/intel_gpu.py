@@ -125,14 +125,11 @@ def _say_unit(found: Findings, label: str, folder: str, pattern: str, throttle: 
             found.say(f"{label}frequency now", "0 MHz, it sleeps")
         first = False
     if found.tree.text(f"{folder}/{throttle}status") == "1":
-        prefix = throttle.rpartition("/")[2] or "reason_"
-        names = found.tree.names(f"{folder}/{throttle}".rpartition("/")[0], f"{prefix}[a-z0-9_]{{2,24}}")[0]
-        inside = f"{folder}/{throttle}".rpartition("/")[0]
-        reasons = [each.removeprefix(prefix) for each in names if found.tree.text(f"{inside}/{each}") == "1"]
-        found.say(
-            f"{label}throttled by",
-            ", ".join(each for each in reasons if each != "status") or "a reason it does not tell",
-        )
+        inside, _, prefix = f"{folder}/{throttle}".rpartition("/")
+        names = found.tree.names(inside, f"{prefix or 'reason_'}[a-z0-9_]{{2,24}}")[0]
+        reasons = [each.rpartition("reason_")[2] for each in names if found.tree.text(f"{inside}/{each}") == "1"]
+        told = ", ".join(each for each in reasons if each != "status")
+        found.say(f"{label}throttled by", told or "a reason it does not tell")
 
 
 def _label(units: list[str] | tuple[str, ...], unit: str) -> str:

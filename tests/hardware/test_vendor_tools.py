@@ -15,15 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aifw.hardware.accelerators import describe_accelerators
-from aifw.hardware.vendor_tools import (
-    ToolAnswers,
-    ToolDevice,
-    ask_tools,
-    parse_amd_smi,
-    parse_nvidia_smi,
-    parse_rocm_smi,
-    with_answers,
-)
+from aifw.hardware.vendor_output import ToolDevice, parse_amd_smi, parse_nvidia_smi, parse_rocm_smi
+from aifw.hardware.vendor_tools import ToolAnswers, ask_tools, with_answers
 
 MIB = 1024**2
 Install = Callable[..., None]
