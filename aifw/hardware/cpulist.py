@@ -10,15 +10,18 @@ MOST_PROCESSORS = 8192
 _RANGE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 
 
-def parse_cpu_list(text: str) -> frozenset[int] | None:
-    """Read a list as the kernel writes it (`0-3,8`), or None if it is not one or names a processor that cannot exist."""
+def parse_cpu_list(text: str, most: int = MOST_PROCESSORS) -> frozenset[int] | None:
+    """Read a list as the kernel writes it (`0-3,8`), or None if it is not one, names a processor that cannot exist or more than
+    `most` processors.
+    """
     found: set[int] = set()
     for part in text.strip().split(",") if text.strip() else ():
         match = _RANGE.fullmatch(part)
         if match is None:
             return None
         first, last = int(match[1]), int(match[2] or match[1])
-        if not first <= last < MOST_PROCESSORS:
+        most -= last - first + 1
+        if most < 0 or not first <= last < MOST_PROCESSORS:
             return None
         found.update(range(first, last + 1))
     return frozenset(found)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aifw.hardware.cores import CoreKind, find_cores
-from aifw.hardware.cpulist import parse_cpu_list
+from aifw.hardware.cpulist import format_cpu_list, parse_cpu_list
 from aifw.hardware.tree import LARGEST, Reasons, Tree, fields, plain
 
 _KINDS: tuple[CoreKind, ...] = ("performance", "efficient", "low-power", "unknown")
 _MOST_PACKAGES = 1 << 12
+_FOLDER = "sys/devices/system/cpu"
+_ONLINE = f"{_FOLDER}/online"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +53,37 @@ class ProcessorFound:
 
 
 def online(tree: Tree) -> tuple[int, ...]:
-    """The processors that are online, ascending; without the kernel's list, those this process may use."""
-    listed = parse_cpu_list(tree.text("sys/devices/system/cpu/online"))
-    return tuple(sorted(listed or find_cores(tree.root).kinds))
+    """The processors that are online, ascending; without the kernel's list, those this process may use.
+
+    One without a folder is not there, whatever the list says, unless no processor has one.
+    """
+    listed = parse_cpu_list(tree.text(_ONLINE)) or find_cores(tree.root).kinds.keys()
+    return tuple(sorted((listed & _folders(tree)) or listed))
+
+
+def _folders(tree: Tree) -> frozenset[int]:
+    names, _ = tree.names(_FOLDER, "cpu[0-9]{1,4}")
+    return frozenset(int(name.removeprefix("cpu")) for name in names)
 
 
 def find_processor(tree: Tree) -> ProcessorFound:
     """Read what there is."""
     reasons = Reasons()
-    path = "sys/devices/system/cpu/online"
-    listed = tree.look(path)
-    if listed.problem or not parse_cpu_list(listed.text):
-        reasons.add(f"which processors are online is unknown: /{path} {listed.problem or 'is no list of processors'}")
+    text = tree.look(_ONLINE)
+    listed = parse_cpu_list(text.text)
+    if text.problem or not listed:
+        reasons.add(f"which processors are online is unknown: /{_ONLINE} {text.problem or 'is no list of processors'}")
+    elif (folders := _folders(tree)) and (lacking := listed - folders):
+        reasons.add(
+            f"/{_ONLINE} names processors {format_cpu_list(lacking)}, of which there is no folder; they do not count"
+        )
     every = find_cores(tree.root, online(tree))
     allowed = find_cores(tree.root).kinds.keys()
     kinds: list[CoresOfKind] = []
     for kind in _KINDS:
         if processors := every.of(kind):
-            cores = sum(bool(set(core) & set(processors)) for core in every.siblings)
+            here = frozenset(processors)
+            cores = sum(not here.isdisjoint(core) for core in every.siblings)
             usable = tuple(sorted(cpu for cpu in processors if cpu in allowed))
             kinds.append(CoresOfKind(kind, tuple(sorted(processors)), cores, usable))
     offline = parse_cpu_list(tree.text("sys/devices/system/cpu/offline"))

@@ -89,8 +89,7 @@ class Topology:
         for cpu in self._online:
             topology = f"{self._folder}{cpu}/topology"
             text = read(f"{topology}/core_cpus_list") or read(f"{topology}/thread_siblings_list")
-            group = parse_cpu_list(text) or frozenset()
-            told[cpu] = group & self._online if len(group) <= _MOST_THREADS else frozenset()
+            told[cpu] = (parse_cpu_list(text, _MOST_THREADS) or frozenset()) & self._online
         return tuple(
             sorted(
                 {

@@ -67,4 +67,6 @@ def test_absurd_values_are_unknown(own_tree: Callable[..., Path], file: str, tex
 
 def test_some_without(own_tree: Callable[..., Path]) -> None:
     root = own_tree("core-ultra-7-258v", {"sys/devices/system/cpu/online": "0-9"})
+    for cpu in (8, 9):
+        (root / f"sys/devices/system/cpu/cpu{cpu}").mkdir()
     assert "the frequencies of processor 8 and 1 more are unknown" in find_frequencies(Tree(root)).unknown[0]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from aifw.errors import MemoryRefused
-from aifw.hardware.machine import Accelerator
+from aifw.hardware.cpulist import format_cpu_list
 from aifw.hardware.probe import meminfo, probe
 
 TREES = Path(__file__).parent / "trees"
@@ -40,26 +41,41 @@ def test_laptop() -> None:
 def test_accelerators_are_detected_but_jobs_go_to_the_processor() -> None:
     machine = probe(TREES / "core-ultra-laptop")
     assert machine.devices == ("cpu",)
-    assert machine.detected == (
-        Accelerator("xpu:0", "Intel Arc Graphics (Meteor Lake) 8086:7D55", "i915"),
-        Accelerator("npu", "Intel NPU (Meteor Lake) 8086:7D1D", "intel_vpu", kind="npu"),
-    )
-
-
-def test_accelerators_of_others_are_not_taken_for_intel(tmp_path: Path) -> None:
-    root = Path(shutil.copytree(TREES / "core-ultra-laptop", tmp_path / "root"))
-    for node, identity in (("renderD128", "10DE:2684"), ("renderD129", "8086:56A0"), ("renderD1000", "8086:E20B")):
-        folder = root / "sys/class/drm" / node / "device"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "uevent").write_text(f"PCI_ID={identity}\n")
-    (root / "sys/class/drm/renderD130").mkdir()
-    found = [(each.name, each.what, each.driver) for each in probe(root).detected]
-    assert found == [
-        ("xpu:0", "Intel Arc A770 8086:56A0", "unknown"),
-        ("xpu:1", "Intel Arc B580 8086:E20B", "unknown"),
-        ("cuda:0", "NVIDIA GPU 10DE:2684", "unknown"),
-        ("npu", "Intel NPU (Meteor Lake) 8086:7D1D", "intel_vpu"),
+    assert [(each.name, each.driver, each.kind) for each in machine.detected] == [
+        ("xpu:0", "i915", "integrated_gpu"),
+        ("npu", "intel_vpu", "npu"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("machine", "processors", "cores", "total", "limit", "swap"),
+    [
+        ("core-ultra-7-155h", "0-21", 22, 32324096, 27917287424, (8388604, 8126460)),
+        ("core-ultra-7-258v", "0-7", 8, 32346204, None, (16777212, 16777212)),
+        ("core-i7-12700", "0-19", 12, 32624640, 14 * GIB, (2097148, 2097148)),
+        ("xeon-silver-4410y", ",".join(map(str, range(1, 48, 2))), 24, 263821284, 96 * GIB, (0, 0)),
+        ("ryzen-9-7950x", "0-31", 16, 131007488, 48 * GIB, (8388604, 8388604)),
+        ("virtual-machine", "0-1", 2, 24683656, None, (0, 0)),
+    ],
+)
+def test_machines(
+    captured: Callable[[str], Path],
+    machine: str,
+    processors: str,
+    cores: int,
+    total: int,
+    limit: int | None,
+    swap: tuple[int, int],
+) -> None:
+    found = probe(captured(machine))
+    assert found.cpu.layout is not None
+    assert format_cpu_list(found.cpu.layout.kinds) == processors
+    assert found.cpu.cores == cores
+    assert found.memory.total == total * 1024
+    assert found.memory.available < found.memory.total
+    assert found.memory.limit == limit
+    assert (found.memory.swap_total, found.memory.swap_free) == (swap[0] * 1024, swap[1] * 1024)
+    assert found.unknown == ()
 
 
 def test_limits_of_a_container_with_version_2() -> None:
@@ -105,6 +121,56 @@ def test_an_old_kernel_gives_a_lower_bound_and_says_so(tree: Path) -> None:
     machine = probe(tree)
     assert machine.memory.available == 400 * 1024
     assert any("MemAvailable" in reason for reason in machine.unknown)
+
+
+def test_more_available_than_there_is_is_not_believed(tree: Path) -> None:
+    (tree / "proc/meminfo").write_text("MemTotal: 1000 kB\nMemFree: 400 kB\nMemAvailable: 1001 kB\n")
+    machine = probe(tree)
+    assert machine.memory.available == 400 * 1024
+    assert machine.unknown[0] == (
+        "MemAvailable in /proc/meminfo is larger than MemTotal, which cannot be; free memory, a lower bound, stands for it"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MemTotal: 1000 kB\n",
+        "MemTotal: 1000 kB\nMemAvailable: -1 kB\nMemFree: 2000 kB\n",
+        "MemTotal: 0 kB\nMemAvailable: 0 kB\n",
+        f"MemTotal: {2**63} kB\nMemAvailable: 4 kB\n",
+        "MemTotal: \u0663 kB\nMemAvailable: 4 kB\n",
+        "",
+    ],
+)
+def test_memory_that_cannot_be_is_refused(tree: Path, text: str) -> None:
+    (tree / "proc/meminfo").write_text(text)
+    with pytest.raises(MemoryRefused, match="cannot be found out"):
+        probe(tree)
+
+
+def test_no_swap_space_is_not_unknown_swap_space(tree: Path) -> None:
+    memory = "MemTotal: 1000 kB\nMemAvailable: 400 kB\n"
+    (tree / "proc/meminfo").write_text(memory + "SwapTotal: 0 kB\nSwapFree: 0 kB\n")
+    assert (probe(tree).memory.swap_total, probe(tree).memory.swap_free) == (0, 0)
+    (tree / "proc/meminfo").write_text(memory + "SwapTotal: 10 kB\nSwapFree: 20 kB\n")
+    machine = probe(tree)
+    assert (machine.memory.swap_total, machine.memory.swap_free) == (10 * 1024, None)
+    assert any("swap" in reason for reason in machine.unknown)
+    (tree / "proc/meminfo").write_text(memory)
+    machine = probe(tree)
+    assert (machine.memory.swap_total, machine.memory.swap_free) == (None, None)
+    assert any("swap" in reason for reason in machine.unknown)
+
+
+def test_a_limit_that_cannot_be_read_is_told(tree: Path) -> None:
+    (tree / "sys/fs/cgroup/memory.max").write_text("\0")
+    (tree / "sys/fs/cgroup/memory.high").write_text("max")
+    (tree / "sys/fs/cgroup/cpu.max").write_text("fast")
+    machine = probe(tree)
+    assert machine.memory.limit is None
+    assert any(reason.startswith("a memory limit is not known: memory.max of /") for reason in machine.unknown)
+    assert any(reason.startswith("a processor quota is not known: cpu.max of /") for reason in machine.unknown)
 
 
 def test_unreadable_control_groups_are_unknown_not_unlimited(tree: Path) -> None:

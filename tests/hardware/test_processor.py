@@ -53,8 +53,10 @@ def test_without_anything_one_processor_of_unknown_kind_is_left(tmp_path: Path) 
     assert found.unknown == (
         "which processors are online is unknown: /sys/devices/system/cpu/online does not exist",
         "the name of the processor is unknown: /proc/cpuinfo does not exist",
-        "on how many chips the processors are is unknown: "
-        "/sys/devices/system/cpu/cpu0/topology/physical_package_id does not exist",
+        (
+            "on how many chips the processors are is unknown: "
+            "/sys/devices/system/cpu/cpu0/topology/physical_package_id does not exist"
+        ),
     )
 
 
@@ -64,3 +66,9 @@ def test_a_package_that_cannot_be(own_tree: Callable[..., Path], text: str) -> N
     found = find_processor(Tree(own_tree("core-i7-12700", files)))
     assert found.packages is None
     assert "cpu1/topology/physical_package_id" in found.unknown[0]
+
+
+def test_processors_without_a_folder_do_not_count(own_tree: Callable[..., Path]) -> None:
+    found = find_processor(Tree(own_tree("core-ultra-7-258v", {"sys/devices/system/cpu/online": "0-8191"})))
+    assert [(each.kind, each.cores) for each in found.kinds] == [("performance", 4), ("low-power", 4)]
+    assert "names processors 8-8191, of which there is no folder" in found.unknown[0]

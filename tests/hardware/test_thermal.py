@@ -29,8 +29,10 @@ def test_laptop(captured: Callable[[str], Path]) -> None:
     assert trips["x86_pkg_temp"] == (), "absolute zero is a point that is not set"
     assert found.unknown == (
         "the temperature of INT3400 Thermal is unknown: it stands for a policy, and its driver always answers 20 degrees",
-        "the temperature of SEN2 is unknown: /sys/class/thermal/thermal_zone3/temp says zero degrees, as sensors do that are "
-        "not there",
+        (
+            "the temperature of SEN2 is unknown: /sys/class/thermal/thermal_zone3/temp says zero degrees, as sensors do that are "
+            "not there"
+        ),
     )
 
 

@@ -64,7 +64,7 @@ def test_permission_denied_is_a_reason(monkeypatch: pytest.MonkeyPatch, tree: Tr
         ("9" * 21, None, f"x holds `{'9' * 21}`, which is no number"),
         ("9" * 99999, None, f"x holds `{'9' * 40}...`, which is no number"),
         ("0x10", None, "x holds `0x10`, which is no number"),
-        ("²", None, "x holds `²`, which is no number"),  # noqa: RUF001
+        ("²", None, "x holds `²`, which is no number"),
         ("1e3", None, "x holds `1e3`, which is no number"),
         ("\x1b[31m", None, "x holds `?[31m`, which is no number"),
         ("\udcff", None, "x holds `?`, which is no number"),
