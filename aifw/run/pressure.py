@@ -27,8 +27,10 @@ _AHEAD = 5.0
 """Seconds the trend is followed for holding back: about what a job needs to start and to take memory."""
 _SHORTLY = 2.0
 """Seconds for the end of memory: a job needs about as long to save its state, if it is quick."""
-_EASE = 1.25
-"""A level is left only where its limits, widened so much, are kept."""
+_MOST_DEPTH = 1024**3
+"""A reserve may be large, and eating a gibibyte of it is serious all the same: shares of the reserve count up to this."""
+_EASE = 0.25
+"""A level is left only where this share of the reserve more is there than its limits ask for."""
 _CALM_SECONDS = 3.0
 """And where they were kept for so long."""
 _SETTLE_SECONDS = 5.0
@@ -104,7 +106,7 @@ def followed(gauge: Gauge, reading: Reading, reserve: int) -> Gauge:
     ending = _is_ending(recent, watermark)
     if asked >= gauge.level:
         return Gauge(asked, ending, None, recent)
-    eased = _asked(recent, watermark * _EASE)
+    eased = _asked(recent, watermark, _part(watermark, _EASE))
     if eased >= gauge.level:
         return replace(gauge, ending=ending, calm=None, recent=recent)
     calm = gauge.calm if gauge.calm is not None else reading.at
@@ -113,37 +115,41 @@ def followed(gauge: Gauge, reading: Reading, reserve: int) -> Gauge:
     return Gauge(eased, ending, None, recent)
 
 
-def _asked(recent: Sequence[Reading], watermark: float) -> Level:
-    """The level that the newest reading asks for, taken by itself and with where memory is going."""
+def _asked(recent: Sequence[Reading], watermark: int, spare: float = 0.0) -> Level:
+    """The level that the newest reading asks for, taken by itself and with where memory is going, if so much is to be spared."""
     reading = recent[-1]
-    left = _left(reading, watermark)
-    scarce = left < 2 * watermark
-    pressure = reading.pressure if scarce else None
-    if left < watermark / 2:
+    above = _above(reading, watermark) - spare
+    pressure = reading.pressure if above < _part(watermark, 1.0) else None
+    half = _part(watermark, 0.5)
+    if above < -half:
         return Level.PAUSE
-    if left < watermark or (pressure is not None and pressure.full_10s >= _FULL_PERCENT):
+    if above < 0 or (pressure is not None and pressure.full_10s >= _FULL_PERCENT):
         return Level.SHRINK
-    free = left - reading.promised
+    free = above - reading.promised
     going = free + _AHEAD * min(0.0, slope([(each.at, each.available - each.promised) for each in recent]))
     # What is promised was compared with the reserve when it was: a little less than that is no news.
-    if (
-        free < 0.75 * watermark
-        or going < watermark / 2
-        or (pressure is not None and pressure.some_10s >= _SOME_PERCENT)
-    ):
+    if free < -half / 2 or going < -half or (pressure is not None and pressure.some_10s >= _SOME_PERCENT):
         return Level.HOLD
     return Level.OK
 
 
-def _left(reading: Reading, watermark: float) -> float:
-    """Bytes that can be had. Jobs that hold more than their budget count as eating the reserve, however much else there is."""
-    return min(reading.available, watermark - reading.beyond) if reading.beyond > 0 else reading.available
+def _above(reading: Reading, watermark: int) -> int:
+    """Bytes that can be had beside the reserve. What jobs hold beyond their budget is taken from it, however much else there is."""
+    above = reading.available - watermark
+    return min(above, -reading.beyond) if reading.beyond > 0 else above
 
 
-def _is_ending(recent: Sequence[Reading], watermark: float) -> bool:
+def _part(watermark: int, share: float) -> float:
+    return share * min(watermark, _MOST_DEPTH)
+
+
+def _is_ending(recent: Sequence[Reading], watermark: int) -> bool:
+    """Whether memory itself is about to end, not only what is beside the reserve."""
     available = recent[-1].available
     falling = min(0.0, slope([(each.at, each.available) for each in recent]))
-    return available < watermark / 8 or (available < watermark / 2 and available + _SHORTLY * falling <= 0)
+    if available < _part(watermark, 0.125):
+        return True
+    return available < _part(watermark, 0.5) and available + _SHORTLY * falling <= 0
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

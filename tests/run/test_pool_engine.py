@@ -134,7 +134,7 @@ def test_who_waits_in_vain_is_refused_with_numbers(world: World) -> None:
     error = outcome.results["stages.a"].error
     assert error is not None
     assert error["code"] == "AIFW311"
-    assert error["message"].startswith("needs 2.2 GiB of memory, and for 0.2 s other programs left only 20 MiB")
+    assert error["message"].startswith("needs 2.2 GiB of memory, and for 0.2 s other programs left only 20.0 MiB")
     assert "hardware.memory.reserve" in error["hint"]
     assert int(outcome.exit_status) == 4
 

@@ -33,6 +33,14 @@ def test_levels_by_what_is_left_of_the_reserve(available: float, level: Level) -
     assert follow([available])[0].level == level
 
 
+def test_a_large_reserve_is_no_excuse_to_eat_much_of_it() -> None:
+    gauges = [followed(Gauge(), Reading(1, round(left * GIB)), 20 * GIB) for left in (20.1, 19.6, 19.4, 1)]
+    assert [gauge.level for gauge in gauges] == [Level.OK, Level.SHRINK, Level.PAUSE, Level.PAUSE]
+    assert not any(gauge.ending for gauge in gauges), "memory is there, only not for jobs"
+    gauge = followed(Gauge(Level.SHRINK), Reading(1, round(20.3 * GIB)), 20 * GIB)
+    assert followed(gauge, Reading(5, round(20.3 * GIB)), 20 * GIB).level == Level.OK
+
+
 def test_what_was_promised_is_not_there_for_others() -> None:
     assert follow([8], promised=round(7.1 * GIB))[0].level == Level.OK
     assert follow([8], promised=round(7.5 * GIB))[0].level == Level.HOLD
