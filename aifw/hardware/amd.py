@@ -37,6 +37,10 @@ def describe_amd(found: Findings, device: PciDevice, integrated: bool) -> None:
         _say_size(found, name, f"{device.folder}/mem_info_{file}", "amdgpu shows it of every GPU")
     _say_size(found, "memory of the machine it may use", f"{device.folder}/mem_info_gtt_total")
     _say_size(found, "memory of the machine in use", f"{device.folder}/mem_info_gtt_used")
+    if found.tree.text(f"{device.folder}/power/runtime_status") == "suspended":
+        found.say("power", "suspended")
+        found.lack("busy and frequency: it is suspended, and to read them would wake it")
+        return
     found.number("busy", f"{device.folder}/gpu_busy_percent", "%", 100, absent="this GPU or kernel does not measure it")
     found.number("memory busy", f"{device.folder}/mem_busy_percent", "%", 100)
     for folder in sensors(found.tree, device):

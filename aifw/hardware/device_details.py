@@ -128,7 +128,7 @@ def _say_use(found: Findings, listed: Listed, device: PciDevice, reading: Readin
         found.lack(f"busy time of clients: {device.driver} of this kernel does not tell it")
     if reading.hidden:
         found.lack(
-            f"clients: {reading.hidden} processes of others may not be looked into; "
+            f"clients: {reading.hidden} {'process' if reading.hidden == 1 else 'processes'} of others may not be looked into; "
             f"what they use of {listed.accelerator.name} is not in its figures"
         )
 

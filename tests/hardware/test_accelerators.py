@@ -182,7 +182,7 @@ def test_what_others_use_is_said_to_be_missing(captured: Captured, monkeypatch: 
     monkeypatch.setattr(os, "listdir", listdir)
     found = detail(root, "xpu:0")
     assert found.facts["clients"] == "1"
-    assert any(reason.startswith("clients: 1 processes of others may not be looked into") for reason in found.unknown)
+    assert any(reason.startswith("clients: 1 process of others may not be looked into") for reason in found.unknown)
 
 
 @pytest.mark.parametrize("machine", LISTINGS)

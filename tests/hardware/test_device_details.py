@@ -228,6 +228,14 @@ def test_a_discrete_amd_gpu(captured: Captured) -> None:
     )
 
 
+def test_a_suspended_amd_gpu_is_not_woken(own_tree: Own) -> None:
+    files = {"sys/bus/pci/devices/0000:03:00.0/power/runtime_status": "suspended"}
+    found = detail(own_tree("workstation-amd", files), "cuda:0")
+    told(found, {"power": "suspended", "memory": "24.0 GiB"})
+    assert not {"busy", "memory busy", "frequency now"} & found.facts.keys()
+    assert lacks(found, "to read them would wake it")
+
+
 def test_an_amd_gpu_tells_its_name_on_servers(own_tree: Own) -> None:
     files = {"sys/bus/pci/devices/0000:03:00.0/product_name": "AMD Instinct MI210"}
     assert detail(own_tree("workstation-amd", files), "cuda:0").accelerator.what == "AMD Instinct MI210 1002:744C"
