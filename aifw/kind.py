@@ -243,7 +243,8 @@ class Kind(Generic[S]):
             inputs: By reference field; `observation` holds the facts of what `observe` saw, if it saw anything.
             machine: As seen from the place considered: `devices[0]` is where the job would compute and `cpu.cores` how many
                 processors it would have. The planner asks once for each place and chooses.
-            history: Finished jobs of this kind. The planner corrects what is returned here by it, so most kinds need not look.
+            history: Finished jobs of this kind. The planner corrects what is returned here by it, so most kinds need not look. One
+                that corrects its time itself sets `uncorrected`, so that it is not corrected twice.
         """
         raise NotImplementedError
 

@@ -139,9 +139,10 @@ class Feedback(ArtifactKind[FeedbackSettings]):
         }
         return Forecast(
             memory=Estimate.around(_WORKER_BYTES, 0.25),
-            seconds=_seconds(rows, history, _SECONDS_PER_EVENT),
-            basis=_basis(history, f"{rows:,.0f} rows" if known else "the number of rows is not known yet"),
+            seconds=_seconds(rows, _SECONDS_PER_EVENT),
+            basis=f"{rows:,.0f} rows" if known else "the number of rows is not known yet",
             work=rows,
+            startup=_SECONDS_TO_START,
             facts={"events": facts},
         )
 
@@ -179,9 +180,10 @@ class Preferences(ArtifactKind[PreferencesSettings]):
             lengths = {"chars_prompt": events["chars_prompt"], "chars_chosen": answer, "chars_rejected": answer}
         return Forecast(
             memory=Estimate.around(_WORKER_BYTES + 9.5 * size, 0.35),
-            seconds=_seconds(rows, history, _SECONDS_PER_PAIR_SOURCE),
-            basis=_basis(history, f"{rows:,.0f} events"),
+            seconds=_seconds(rows, _SECONDS_PER_PAIR_SOURCE),
+            basis=f"{rows:,.0f} events",
             work=rows,
+            startup=_SECONDS_TO_START,
             facts={
                 "train": {"rows": round(train), "groups": round(train), "simulated": settings.simulate} | lengths,
                 "heldout": {"rows": round(heldout), "groups": round(heldout), "simulated": 0} | lengths,
@@ -197,12 +199,5 @@ def _expected_pairs(kinds: Mapping[str, float] | None, rows: float) -> float:
     return float(single + (kinds.get("thumbs", 0) + kinds.get("stars", 0)) / 2)
 
 
-def _seconds(rows: float, history: History, per_row: float) -> Estimate:
-    """Starting a worker takes longer than small data does, so measured rates count only for what they exceed the start by."""
-    rates = sorted(max(0.0, past.seconds - _SECONDS_TO_START) / past.work for past in history.past if past.work > 0)
-    rate = rates[len(rates) // 2] if rates else per_row
-    return Estimate.around(_SECONDS_TO_START + rows * rate, 0.2 if rates else 0.6)
-
-
-def _basis(history: History, size: str) -> str:
-    return f"{size}, {len(history.past)} earlier runs" if history.past else f"{size}, default rates"
+def _seconds(rows: float, per_row: float) -> Estimate:
+    return Estimate.around(_SECONDS_TO_START + rows * per_row, 0.6)

@@ -70,7 +70,8 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
 
     Args:
         forecast: As the kind states it. `parts["worker"]` is what its worker holds before the job does anything, `startup` the time
-            that it takes; where the kind does not say, `WORKER_BYTES` and `WORKER_SECONDS`.
+            that it takes; where the kind does not say, `WORKER_BYTES` and `WORKER_SECONDS`. A kind that says what it stated without
+            earlier runs (`uncorrected`) has corrected the time itself, and only its memory is corrected here.
         history: Finished jobs of the kind; the order of those of one run does not matter.
         device: Where the job would compute; only runs there count.
         settings: Of the job, as `Past.settings` has them; None if they say nothing.
@@ -87,7 +88,7 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
     seconds_ = _SECONDS if startup <= WORKER_SECONDS else replace(_SECONDS, idle=startup, fixed=startup)
     alike = {id(past): _same_settings(settings, past.settings) for past in there}
     measured, exceeded = _memory_runs(forecast, there, alike, bytes_)
-    timed = _time_runs(forecast, there, alike, seconds_)
+    timed = [] if forecast.uncorrected is not None else _time_runs(forecast, there, alike, seconds_)
     if not measured and not exceeded and not timed:
         return forecast
     memory = scaled(forecast.memory, bytes_, measured, exceeded)
@@ -97,7 +98,7 @@ def corrected(forecast: Forecast, history: History, device: str, settings: Facts
         memory=memory,
         seconds=seconds,
         basis=_basis(forecast, memory, seconds, len(measured), len(exceeded), len(timed)),
-        uncorrected=(forecast.memory.mid, forecast.seconds.mid),
+        uncorrected=forecast.uncorrected or (forecast.memory.mid, forecast.seconds.mid),
     )
 
 

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from aifw.errors import InputInvalid
 from aifw.hardware.machine import Machine
-from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Observation, Output, Workspace
+from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Observation, Output, Past, Workspace
 from aifw.search.arrays import ITEM_BYTES, MOST_DIMENSIONS, NUMPY, SAFETENSORS, Array, read_arrays
 from aifw.settings import Ref, Settings, execution
 
@@ -147,11 +147,13 @@ class Vectors(ArtifactKind[VectorsSettings]):
         size = _Size(observed)
         given = settings.ids is not None or settings.ids_tensor is not None
         memory = _STORING_BYTES + size.rows * (_STORING_BYTES_PER_GIVEN_ID if given else 0)
+        needed = _memory(memory, 0, size)
         return Forecast(
-            memory=_memory(memory, 0, size),
+            memory=needed,
             seconds=_seconds(size.bytes, _SECONDS_PER_BYTE_STORED, size, history),
             basis=_basis(size, history),
             work=size.bytes,
+            uncorrected=_stated(needed, size.bytes * _SECONDS_PER_BYTE_STORED, history),
             facts={"vectors": size.facts | {"ids": "given" if given else "positions"}},
         )
 
@@ -181,11 +183,13 @@ class Index(ArtifactKind[IndexSettings]):
         mapped = min(_MOST_MAPPED, numbers * _FILE_BYTES_PER_NUMBER) if size.known else _MOST_MAPPED
         rate = _SECONDS_PER_NUMBER_WRITTEN + _SECONDS_PER_NUMBER_CODED / threads
         seconds = _seconds(numbers, rate, size, history)
+        needed = _memory(memory, mapped, size)
         return Forecast(
-            memory=_memory(memory, mapped, size),
-            seconds=replace(seconds, low=_SECONDS_TO_START / 2) if history.past else seconds,
-            basis=_basis(size, history) + ("; less if most vectors are those of before" if history.past else ""),
+            memory=needed,
+            seconds=replace(seconds, low=_SECONDS_TO_START / 2) if _timed(history) else seconds,
+            basis=_basis(size, history) + ("; less if most vectors are those of before" if _timed(history) else ""),
             work=numbers,
+            uncorrected=_stated(needed, numbers * rate, history),
             facts={"index": {**size.facts, "metric": settings.metric}},
         )
 
@@ -216,7 +220,7 @@ def _seconds(work: float, rate: float, size: _Size, history: History) -> Estimat
     A run that found most of its work done before counts like any other: the middle is what runs take here, the upper end what a
     run takes that does everything.
     """
-    rates = sorted(max(0.0, past.seconds - _SECONDS_TO_START) / past.work for past in history.past if past.work > 0)
+    rates = sorted(max(0.0, past.seconds - _SECONDS_TO_START) / past.work for past in _timed(history))
     if rates:
         low, mid, high = rates[0] * 0.8, rates[len(rates) // 2], max(1.25 * rates[-1], rate)
     else:
@@ -227,8 +231,17 @@ def _seconds(work: float, rate: float, size: _Size, history: History) -> Estimat
     return Estimate(low, mid, high)
 
 
+def _timed(history: History) -> list[Past]:
+    return [past for past in history.past if past.work > 0 and not past.exceeded]
+
+
+def _stated(memory: Estimate, seconds: float, history: History) -> tuple[float, float] | None:
+    """The middles before the time was corrected here: the planner's correction knows nothing of work that was done before."""
+    return (memory.mid, _SECONDS_TO_START + seconds) if _timed(history) else None
+
+
 def _basis(size: _Size, history: History) -> str:
-    runs = len(history.past)
+    runs = len(_timed(history))
     return f"{size}, " + (f"{runs} earlier run{'' if runs == 1 else 's'}" if runs else "a default speed")
 
 

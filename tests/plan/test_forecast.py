@@ -272,6 +272,14 @@ def test_what_only_tells_its_work_corrects_by_the_rate() -> None:
     assert after(replace(past, work=0.0)) == stated(), "without work nothing can be said"
 
 
+def test_a_kind_that_corrects_its_time_itself_is_not_corrected_twice() -> None:
+    own = replace(stated(seconds=300.0), uncorrected=(GIB, 100.0))
+    found = after(run(1.5, 3.0), forecast=own)
+    assert found.seconds == own.seconds
+    assert found.memory.mid == pytest.approx(1.5 * GIB, rel=0.02)
+    assert found.uncorrected == (GIB, 100.0)
+
+
 def test_a_later_run_that_was_measured_to_its_end_supersedes_the_one_that_exceeded() -> None:
     ended, measured = run(2.0, exceeded=True, age=3), run(1.1, age=1)
     assert after(ended).memory.mid == pytest.approx(2 * GIB)
