@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from aifw.errors import Refused, UsageError
 from aifw.kind import Kind, Standing
-from aifw.plan.expect import Expectations
 from aifw.plan.graph import edges, order, upstream
 from aifw.plan.identity import combine, differences, input_differences, own_identity
-from aifw.plan.model import PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step
-from aifw.plan.needs import beyond, capacity
+from aifw.plan.model import PENDING, Action, AliasChange, Plan, PlannedInput, Reason, Step, Totals
+from aifw.plan.needs import beyond, capacity, memory_budget
 from aifw.plan.snapshot import UNRECORDED, Binding, Snapshot
-from aifw.plan.timetable import cautions, timed
 from aifw.plan.verdict import consequence
 from aifw.spec.models import Resource, Spec
+
+if TYPE_CHECKING:
+    from aifw.plan.expect import Expectations
 
 
 def compile(  # noqa: A001 - the word of the design
@@ -54,11 +57,7 @@ def compile(  # noqa: A001 - the word of the design
         steps.extend(
             _removed(binding) for address, binding in sorted(snapshot.bindings.items()) if address not in spec.resources
         )
-    limits = capacity(spec, snapshot)
-    warnings = cautions(steps, limits)
-    if any(step.forecast is not None for step in steps):
-        warnings = (*beyond(spec, snapshot), *warnings)
-    steps, totals = timed(spec, steps, limits)
+    steps, totals, warnings = _timed(spec, snapshot, steps)
     return Plan(
         name=spec.name,
         spec=spec.digest,
@@ -98,9 +97,15 @@ class _Planner:
         self.snapshot = snapshot
         self.replaced = replaced
         self.steps: dict[str, Step] = {}
-        self.expectations = Expectations(spec, snapshot)
         self.makers: dict[str, str] = {}
         self.alias_digests = {name: pointer.digest for name, pointer in snapshot.aliases.items()}
+
+    @cached_property
+    def expectations(self) -> Expectations:
+        """Made for the first job: a plan without any needs no matrix, no forecast and no schedule."""
+        from aifw.plan.expect import Expectations
+
+        return Expectations(self.spec, self.snapshot)
 
     def add(self, resource: Resource, after: tuple[str, ...]) -> None:
         """Decide about one resource."""
@@ -310,3 +315,14 @@ def _removed(binding: Binding) -> Step:
         key=binding.key,
         artifact=binding.artifact or None,
     )
+
+
+def _timed(spec: Spec, snapshot: Snapshot, steps: list[Step]) -> tuple[list[Step], Totals, tuple[str, ...]]:
+    """The steps with their starts, what all of them take, and what the user should know before."""
+    if all(step.forecast is None for step in steps):
+        return steps, Totals(0, "", memory_budget(spec, snapshot), 0, 0, 0, 0, 0), ()
+    from aifw.plan.timetable import cautions, timed
+
+    limits = capacity(spec, snapshot)
+    warnings = (*beyond(spec, snapshot), *cautions(steps, limits))
+    return *timed(spec, steps, limits), warnings

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from aifw.hardware.machine import Machine
-from aifw.hardware.placement import places
 from aifw.plan.columns import about, byte_range, columns, cut, joined, padded, time_range, widths, wrapped
 from aifw.plan.model import Action, Plan, Step
 from aifw.units import format_bytes, format_money
@@ -87,9 +86,13 @@ def describe(machine: Machine) -> str:
 
 
 def _cores(machine: Machine) -> str:
-    here = {place.column: place for place in places(machine)}
-    if "efficient_cores" in here:
-        return f"{here['performance_cores'].threads}P+{here['efficient_cores'].threads}E"
+    layout = machine.cpu.layout
+    if layout is not None and len({*layout.kinds.values()}) > 1:
+        from aifw.hardware.placement import places
+
+        threads = {place.column: place.threads for place in places(machine)}
+        if "efficient_cores" in threads:
+            return f"{threads['performance_cores']}P+{threads['efficient_cores']}E"
     return f"{machine.cpu.cores} core{'s' * (machine.cpu.cores != 1)}"
 
 

@@ -28,14 +28,12 @@ def timed(spec: Spec, steps: list[Step], limits: Mapping[str, int]) -> tuple[lis
 
     Args:
         spec: The spec of the plan.
-        steps: In an order in which they can be done, placed where they run.
+        steps: In an order in which they can be done, each job with its forecast.
         limits: What running jobs may use together, by resource.
     """
     jobs = [
         (step, step.forecast, needs(spec, step, step.forecast, limits)) for step in steps if step.forecast is not None
     ]
-    if not jobs:
-        return steps, Totals(0, "", limits[MEMORY], 0, 0, 0, 0, 0)
 
     def estimate(bound: Literal["low", "mid", "high"], order: Sequence[str] | None = None) -> Schedule:
         tasks = [
