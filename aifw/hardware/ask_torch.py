@@ -41,7 +41,7 @@ def _facts(torch: Any) -> dict[str, str]:
         )
         or "the processor only",
         "threads": f"{torch.get_num_threads()}",
-        "instruction set used": torch.backends.cpu.get_cpu_capability(),
+        "instruction set used": f"{torch.backends.cpu.get_cpu_capability()}",
         "oneDNN": "available" if torch.backends.mkldnn.is_available() else "not built in",
     }
     if torch.accelerator.is_available():
