@@ -106,6 +106,7 @@ class Engine:
             for running in self._running.values():
                 self._relay(running)
             self._watch.look(self._running.values(), stopping=self._stopping)
+        assert not self._pool.ledger.entries, "nothing runs, and something is reserved"
         if self._stopping:
             for address, running in self._paused.items():
                 self._endings.stopped(address, running.entry.key)

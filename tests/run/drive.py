@@ -1,5 +1,7 @@
 """Applies a spec in a process of its own, for tests that kill it: `python drive.py SPEC STATE [--replace ADDRESS] [--delete]`.
 
+`--hasty` shortens the waits between decisions about memory; `--memory FILE` takes what can be had from a file, in bytes.
+
 Prints one JSON object: the exit status, what became of each resource, and whether a plan made afterwards is empty.
 """
 
@@ -11,6 +13,7 @@ import sys
 from pathlib import Path
 
 from aifw.errors import AifwError
+from aifw.run import pool, pressure
 from aifw.run.apply import Request, apply
 from aifw.run.planning import make_plan
 from aifw.spec.load import load
@@ -24,7 +27,13 @@ def main() -> int:
     parser.add_argument("--replace", nargs="*", default=[])
     parser.add_argument("--delete", action="store_true")
     parser.add_argument("--plan", action="store_true")
+    parser.add_argument("--hasty", action="store_true")
+    parser.add_argument("--memory", type=Path)
     arguments = parser.parse_args()
+    if arguments.hasty:
+        pressure._CALM_SECONDS = pressure._SETTLE_SECONDS = 0.5
+    if arguments.memory is not None:
+        pool.available = lambda: int(arguments.memory.read_text())
     try:
         spec = load([arguments.spec])
         layout = Layout(arguments.state, spec.name)

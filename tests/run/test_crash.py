@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -216,6 +217,79 @@ storage:
 
 def test_killed_at_random_instants(stack: Any) -> None:
     kill_at_random(stack, 20, seed=1)
+
+
+PAUSED = """
+hardware: {threads: 2}
+stages:
+  a: {kind: toy_heavy, text: a, hold: 0, steps: 5, pause: 0.05, until: FOLDER/done}
+  b: {kind: toy_heavy, text: b, hold: 0, steps: 5, pause: 0.05, until: FOLDER/done}
+"""
+
+
+def started(stack: Any, run: int) -> dict[str, int | None]:
+    """Step of the checkpoint that each job of a run went on from."""
+    lines = (stack.name_folder / "runs" / str(run) / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    return {event["address"]: event["resumed_from"] for event in events if event["event"] == "job.started"}
+
+
+def paused_run(stack: Any, **crash: str) -> Any:
+    """An engine one of whose two jobs is asked to pause, once both have saved something."""
+    memory = stack.folder / "memory"
+    memory.write_text(str(2**40))
+    stack.write(PAUSED)
+    engine = stack.start("--hasty", "--memory", str(memory), **crash)
+    deadline = time.monotonic() + 60
+    while len({path.parent for path in stack.name_folder.glob("checkpoints/*/step-*")}) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    memory.with_suffix(".new").write_text(str(2**29 - 2**20))
+    memory.with_suffix(".new").rename(memory)
+    return engine
+
+
+def check_goes_on(stack: Any) -> None:
+    """Both jobs go on from where they were, with nothing done twice."""
+    (stack.folder / "done").touch()
+    finish(stack)
+    assert [address for address, step in started(stack, 2).items() if step is None] == []
+    check_intact(stack)
+
+
+def test_killed_while_a_job_is_paused(stack: Any) -> None:
+    engine = paused_run(stack)
+    log = stack.name_folder / "runs" / "1" / "events.jsonl"
+    deadline = time.monotonic() + 60
+    while '"job.paused"' not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    engine.kill()
+    engine.communicate(timeout=60)
+    stack.wait_for_workers()
+    check_goes_on(stack)
+
+
+@pytest.mark.parametrize("name", ["job.before_end", "job.ended"])
+def test_killed_at_a_boundary_of_a_pause(stack: Any, name: str) -> None:
+    engine = paused_run(stack, AIFW_CRASH_AT=name)
+    engine.communicate(timeout=60)
+    assert engine.returncode == -signal.SIGKILL
+    check_goes_on(stack)
+
+
+def test_interrupted_while_a_job_is_paused(stack: Any) -> None:
+    engine = paused_run(stack)
+    log = stack.name_folder / "runs" / "1" / "events.jsonl"
+    deadline = time.monotonic() + 60
+    while '"job.paused"' not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    engine.send_signal(signal.SIGINT)
+    out, _ = engine.communicate(timeout=60)
+    assert engine.returncode == 130
+    assert json.loads(out)["results"] == {"stages.a": "stopped", "stages.b": "stopped"}
+    check_goes_on(stack)
 
 
 @pytest.mark.slow

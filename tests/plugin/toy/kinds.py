@@ -99,6 +99,8 @@ class HeavySettings(Settings):
     """Seconds a step takes."""
     until: Annotated[str | None, execution] = None
     """A file; it does not end before this is there."""
+    grow: Annotated[Size, execution] = 0
+    """Memory to take in addition at every step."""
     deaf: Annotated[bool, execution] = False
     """Never look at what is asked."""
     forgetful: Annotated[bool, execution] = False

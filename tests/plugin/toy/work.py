@@ -69,8 +69,10 @@ def hold(job: Job[HeavySettings]) -> None:
     if job.resume is not None:
         size, step = json.loads((job.resume / "state").read_text())
     block = bytearray(b"x") * size
+    more: list[bytearray] = []
     while step < settings.steps or (settings.until is not None and not Path(settings.until).exists()):
         time.sleep(settings.pause)
+        more.append(bytearray(b"x") * settings.grow)
         step += 1
         job.progress(step, max(step, settings.steps))
         if settings.deaf:
