@@ -392,6 +392,26 @@ def test_the_budget_is_never_more_than_the_machine_has() -> None:
     assert World(machine=machine(2 * GIB)).plan(spec_of(stages(b={}))).totals.budget == GIB
 
 
+def test_what_the_spec_allows_beyond_what_exists_is_said_where_something_runs() -> None:
+    hardware = {"memory": {"budget": "48GiB", "reserve": "4GiB"}, "threads": 64}
+    spec = spec_of(stages(a={}), hardware=hardware)
+    world = World(machine=machine(16 * GIB))
+    memory, threads = world.plan(spec).warnings
+    assert "hardware.memory.budget is 48.0 GiB, but there are only 12.0 GiB here" in memory
+    assert "hardware.threads is 64" in threads
+    assert world.apply(spec).plan(spec).warnings == ()
+
+
+def test_each_job_has_a_place_and_what_does_not_run_has_none() -> None:
+    spec = spec_of(stages(a={}, b={"sources": ["a"]}))
+    world = World()
+    for step in world.plan(spec).steps:
+        assert step.placement is not None
+        assert step.device == step.placement.device == "cpu"
+        assert step.placement.threads == 1
+    assert all(step.placement is None for step in world.apply(spec).plan(spec).steps)
+
+
 def test_the_three_estimates_of_a_duration_are_in_order_whatever_the_schedule_does() -> None:
     """Jobs that take their lowest time can, badly packed, take longer together than with their middle times."""
     spec = spec_of(
