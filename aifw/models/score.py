@@ -13,9 +13,7 @@ from typing import Any
 
 from aifw.models.chat import EncodedPair
 from aifw.models.load import LanguageModel
-
-BATCH_TOKENS = 2048
-BATCH_LOGITS = 24 * 1024**2
+from aifw.models.memory_inference import BATCH_LOGITS, BATCH_TOKENS
 
 
 @dataclass(frozen=True, slots=True)

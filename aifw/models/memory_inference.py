@@ -1,0 +1,88 @@
+"""Peak memory of running a model: scoring, generating, embedding, and what OpenVINO holds when it converts and loads one."""
+
+from __future__ import annotations
+
+from aifw.models.memory import FLOAT, WORKERS, Batch, in_heap
+from aifw.models.size import Shape
+
+BATCH_TOKENS = 2048
+BATCH_LOGITS = 24 * 1024**2
+"""Most positions, and most logits, of a batch that is scored; a single pair may exceed them."""
+
+_CALL_BYTES = 40e6
+"""What libraries load or keep once a model is loaded and called. Measured."""
+_HOLES = 1.0
+"""Bytes the heap keeps or cannot use for each byte of a block's temporaries. Measured with glibc 2.36."""
+_LOGIT_COPIES = 2
+"""Logits, and the exponentials of how far they are below their largest."""
+_SAMPLE_COPIES = 4
+"""Logits of the last positions, their copy, and what two processors of `generate` make of them."""
+
+
+def forward_of_block(shape: Shape, batch: Batch) -> float:
+    """Bytes of temporaries in the forward pass of a block that keeps nothing."""
+    hidden, inner = shape.hidden, shape.intermediate
+    feed_forward = 2 * hidden + (3 if shape.gated else 2) * inner
+    rotary = 2 * hidden + 4 * shape.queries + 2 * shape.keys
+    attention = 2 * hidden + 4 * shape.queries
+    if batch.attention == "eager":
+        attention += 2 * shape.heads * batch.length
+    elif batch.padded:
+        attention += batch.length
+    return FLOAT * batch.tokens * max(feed_forward, rotary, attention)
+
+
+def cache(shape: Shape, rows: float, positions: float) -> float:
+    """Bytes of the keys and values of all blocks."""
+    return 2 * FLOAT * shape.layers * shape.keys * rows * positions
+
+
+def scoring(
+    shape: Shape, prompt: float, answer: float, *, mapped: bool, shared: bool = True, worker: str = "torch"
+) -> dict[str, float]:
+    """Parts of a process that scores pairs of answers by `aifw.models.score`.
+
+    Args:
+        shape: Of the model.
+        prompt: Tokens of the prompt of the longest pair.
+        answer: Tokens of its longer answer.
+        mapped: Weights stay in their file; see `aifw.models.memory.is_mapped`.
+        shared: All prompts begin alike, so that this part is computed once and kept.
+        worker: Which libraries are imported.
+    """
+    length = prompt + answer
+    pairs = max(1.0, min(BATCH_TOKENS // (2 * length), BATCH_LOGITS // (2 * (answer + 1) * shape.vocabulary)))
+    rows = 2 * pairs
+    logits = _LOGIT_COPIES * FLOAT * rows * (answer + 1) * shape.vocabulary
+    batch = Batch(rows, length)
+    kept = cache(shape, rows, length) if shared else 0.0
+    return _inference(shape, batch, mapped=mapped, kept=kept, logits=logits, worker=worker)
+
+
+def generation(shape: Shape, rows: float, prompt: float, new: float, *, mapped: bool) -> dict[str, float]:
+    """Parts of a process that continues `rows` prompts by `new` tokens, keys and values kept."""
+    batch = Batch(rows, prompt, padded=rows > 1)
+    logits = _SAMPLE_COPIES * FLOAT * rows * shape.vocabulary
+    return _inference(shape, batch, mapped=mapped, kept=cache(shape, rows, prompt + new), logits=logits, worker="torch")
+
+
+def embedding(shape: Shape, batch: Batch, *, mapped: bool) -> dict[str, float]:
+    """Parts of a process that embeds texts with an encoder."""
+    return _inference(shape, batch, mapped=mapped, kept=0.0, logits=0.0, worker="embedding")
+
+
+def _inference(
+    shape: Shape, batch: Batch, *, mapped: bool, kept: float, logits: float, worker: str
+) -> dict[str, float]:
+    block = forward_of_block(shape, batch)
+    # While a position is added to the cache, one block's keys and values are there twice.
+    doubled = kept / max(1.0, shape.layers)
+    return {
+        "worker": WORKERS[worker],
+        "libraries": _CALL_BYTES,
+        "weights": 0.0 if mapped else shape.weights(),
+        "cache": kept + doubled,
+        "activations": block,
+        "logits": max(0.0, logits - block),
+        "allocator": _HOLES * in_heap(block, shape, batch),
+    }

@@ -1,0 +1,137 @@
+"""Peak memory of training a model with AdamW in fp32.
+
+A step has few moments that can be its peak, and the largest counts: the output layer on top of all activations, the backward pass of
+the last block, the end of the backward pass when all gradients are there, and the optimiser's step with two temporaries of the
+largest matrix. What blocks keep follows from the formulas that PyTorch's autograd uses for each operation, and is held against
+`torch.autograd.graph.saved_tensors_hooks` in the tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from aifw.models.memory import FLOAT, WORKERS, Batch, in_heap
+from aifw.models.size import Shape
+
+TILE_TOKENS = 4096
+TILE_VOCABULARY = 32768
+"""Of TRL's output layer (`trl/kernels/chunked_logprob.py`): most positions and words of one tile."""
+TILE_BUFFERS = 8.25
+"""Of that size at once in its backward pass in torch: tile, two scaled copies, log p, p, gradient, two terms of it, a mask of bytes."""
+
+_LOOP_BYTES = 68e6
+"""Trainer, data set, tokenizer and what libraries load or keep once a training begins. Measured."""
+_HOLES = {"lora": 0.83, "full": 0.41}
+"""Bytes of the heap that lie free but cannot be used, for each byte that all blocks keep for the backward pass. Measured with glibc 2.36:
+aligned blocks do not fit into the hole that a block of the same size left, and gradients come to lie between them, so that
+it hardly matters whether activations are kept or computed again. An adapter beside each matrix makes twice as many temporaries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How a model is trained.
+
+    Attributes:
+        batch: Computed at once.
+        rank: Of a LoRA adapter on all linear layers, or None if every weight is trained.
+        accumulates: More than one micro-batch goes into a step, so gradients are there while another one is computed.
+        checkpointing: Of each block only the input is kept, and the rest computed again.
+        head: `tiled`: log-probabilities without all logits at once, as TRL computes them; `whole`: the loss of transformers.
+        reference: A second copy of the model is in memory.
+    """
+
+    batch: Batch
+    rank: int | None = None
+    accumulates: bool = False
+    checkpointing: bool = False
+    head: Literal["tiled", "whole"] = "tiled"
+    reference: bool = False
+
+
+def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
+    """Parts of a training process at its peak.
+
+    Args:
+        shape: Of the model.
+        how: It is trained.
+        mapped: Weights that are only read stay in their file; see `aifw.models.memory.is_mapped`.
+    """
+    batch, full, tiled = how.batch, how.rank is None, how.head == "tiled"
+    states = FLOAT * batch.tokens * shape.hidden
+    block = saved_by_block(shape, batch, how.rank)
+    trained = shape.parameters if how.rank is None else shape.lora(how.rank)
+    gradients = FLOAT * trained
+    fixed = {
+        "worker": WORKERS["training"],
+        "weights": 0.0 if mapped and not full else shape.weights(),
+        "reference": shape.weights() if how.reference and not mapped else 0.0,
+        "adapter": 0.0 if full else gradients,
+        "optimizer": 2 * gradients,
+        "trainer": _LOOP_BYTES,
+        "allocator": _HOLES["full" if full else "lora"] * shape.layers * in_heap(block, shape, batch),
+    }
+    early = gradients if how.accumulates else 0.0
+    output = FLOAT * shape.embedding if full else 0.0
+    of_block = (gradients - output) / max(1.0, shape.layers) if full else 0.0
+    kept = shape.layers * (states if how.checkpointing else block)
+    again = block - states if how.checkpointing else 0.0
+    passing = backward_of_block(shape, batch)
+    ends = (2.0 if tiled else 3.0) * states if full else 0.0
+    moments = [
+        {"gradients": max(early, output if tiled else 0.0), "activations": kept + ends, "logits": head(shape, how)},
+        {"gradients": max(early, output), "activations": kept + again + passing},
+        {
+            "gradients": max(early, gradients - of_block),
+            "activations": (states if how.checkpointing else 0.0) + block + passing,
+        },
+        {"gradients": gradients, "optimizer": fixed["optimizer"] + 2 * FLOAT * _largest(shape, how.rank)},
+    ]
+    return max(({**fixed, **moment} for moment in moments), key=lambda parts: sum(parts.values()))
+
+
+def saved_by_block(shape: Shape, batch: Batch, rank: int | None) -> float:
+    """Bytes one block keeps for its backward pass.
+
+    Inputs of both norms and what comes out of them, queries, keys, values, attention's output, and every product of the feed-forward
+    part. Attention keeps the probabilities of all pairs of positions (eager) or one number for each query and head; with a mask,
+    keys and values are repeated for the heads that share them, and the mask is kept as floats. Gradients of norms need their
+    normalised input as well; an adapter needs what its first matrix gives.
+    """
+    hidden, inner, queries = shape.hidden, shape.intermediate, shape.queries
+    eager = batch.attention == "eager"
+    keys = queries if eager or batch.padded else shape.keys
+    per_token = 4 * hidden + 2 + (4 if shape.gated else 2) * inner + 2 * queries + 2 * keys
+    per_token += 2 * hidden if rank is None else (7 if shape.gated else 6) * rank
+    per_token += shape.heads * (batch.length if eager else 1)
+    if batch.padded and not eager:
+        per_token += batch.length
+    return FLOAT * batch.tokens * per_token
+
+
+def backward_of_block(shape: Shape, batch: Batch) -> float:
+    """Bytes of temporaries in the backward pass of a block, on top of what it kept."""
+    kept_by_feed_forward = (4 if shape.gated else 2) * shape.intermediate + 2 * shape.hidden
+    feed_forward = 2 * shape.intermediate + 2 * shape.hidden
+    attention = 3 * shape.queries + shape.hidden - kept_by_feed_forward
+    if batch.attention == "eager":
+        attention += 2 * shape.heads * batch.length
+    return FLOAT * batch.tokens * max(feed_forward, attention)
+
+
+def head(shape: Shape, how: Training) -> float:
+    """Bytes of output layer and loss at their peak, in the backward pass, with the gradient of their input."""
+    batch = how.batch
+    if how.head == "whole":
+        # The log-softmax that was kept, the gradient by it, and the gradient by the logits.
+        return 3 * FLOAT * batch.tokens * shape.vocabulary
+    tokens = min(batch.rows * (batch.length - 1), TILE_TOKENS)
+    states = 2 * FLOAT * batch.tokens * shape.hidden
+    return TILE_BUFFERS * FLOAT * tokens * min(shape.vocabulary, TILE_VOCABULARY) + states
+
+
+def _largest(shape: Shape, rank: int | None) -> float:
+    """Number of weights of the largest matrix that is trained."""
+    if rank is None:
+        return max(shape.embedding, shape.hidden * shape.intermediate)
+    return rank * max(shape.intermediate, shape.hidden)
