@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from aifw.cli.feedback import command as feedback
 from aifw.errors import MemoryRefused
 from aifw.hardware.probe import probe
 from aifw.plan.compile import compile  # noqa: A004 - the word of the design
-from aifw.plan.needs import memory_budget
 from aifw.plan.model import Action
+from aifw.plan.needs import memory_budget
 from aifw.plan.snapshot import Snapshot
 from aifw.run.observe import Observer
 from aifw.spec.load import load
@@ -70,6 +71,18 @@ def test_planned_for_its_machine(specs: Path, overlay: str, tree: str, budget: i
     assert {step.action for step in plan.steps} == {Action.CREATE}
     assert {step.device for step in plan.steps} <= {"cpu", ""}
     assert all(step.forecast is not None and step.forecast.memory.mid < budget for step in plan.steps)
+
+
+def test_training_goes_to_the_gpu_once_libraries_can_use_it(specs: Path) -> None:
+    spec = load([specs / "base.yaml", specs / "core-ultra-laptop.yaml"])
+    snapshot = _snapshot(spec, "core-ultra-laptop")
+    places = {}
+    for devices in (("cpu",), ("xpu:0", "cpu")):
+        here = replace(snapshot.machine, devices=devices)
+        places[devices] = {step.address: step.device for step in compile(spec, replace(snapshot, machine=here)).steps}
+    assert set(places["cpu",].values()) == {"cpu"}
+    gpu = {address for address, device in places["xpu:0", "cpu"].items() if device == "xpu:0"}
+    assert gpu == {"stages.dpo", "stages.check"}
 
 
 def test_refused_where_it_cannot_fit(specs: Path) -> None:

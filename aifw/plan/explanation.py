@@ -56,7 +56,7 @@ def _placement(step: Step, style: Style) -> list[str]:
     threads = f"{place.threads} thread{'s' * (place.threads != 1)}"
     return [
         *_block("place", [f"{named}: {place.because}" if place.because else named], style),
-        *_block("next best", [place.next_best] if place.next_best else [], style),
+        *_block("next best", place.next_best.split("; ") if place.next_best else [], style),
         *_block("computes", [f"{threads} on {_processors(place.cpus)}"], style),
     ]
 

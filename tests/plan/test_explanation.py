@@ -16,7 +16,7 @@ STEP = Step(
     Action.UPDATE,
     (Reason("setting", "beta 0.1 → 0.2"),),
     device="xpu:0",
-    placement=Placement("integrated_gpu", "iGPU", "xpu:0", (), 1, "best for DPO", "P-cores: acceptable"),
+    placement=Placement("integrated_gpu", "iGPU", "xpu:0", (), 1, "best for DPO", "cloud: good; P-cores: acceptable"),
     forecast=FORECAST,
 )
 
@@ -56,7 +56,7 @@ def test_reasons_inputs_forecast_and_identity() -> None:
 def test_the_place_and_what_was_next_best() -> None:
     text = explained(STEP)
     assert "  place      iGPU (xpu:0): best for DPO\n" in text
-    assert "  next best  P-cores: acceptable\n" in text
+    assert "  next best  cloud: good\n             P-cores: acceptable\n" in text
     assert "  computes   1 thread on any processor\n" in text
     placement = Placement("performance_cores", "P-cores", "cpu", (0, 1, 2, 3, 8), 3)
     assert "  computes   3 threads on processors 0-3,8\n" in explained(replace(STEP, placement=placement))
