@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from aifw.errors import AifwError
 from aifw.hardware.cpulist import format_cpu_list
 from aifw.hardware.findings import DeviceDetail
+from aifw.hardware.libraries import IPEX
 from aifw.hardware.machine import Accelerator, Machine
 from aifw.hardware.measurement import Figure, Measurement
 from aifw.hardware.power import PowerZone
@@ -21,8 +22,10 @@ Style = Callable[[str, str], str]
 Rows = Iterable[tuple[str, str]]
 
 _LEAST_TEXT = 24
+_BULLET = "· "
 _WORTH_SAYING = 0.1
 """Share of the processors' time."""
+_SHORT = {IPEX: "ipex"}
 
 
 def report(
@@ -62,9 +65,11 @@ def _laid_out(rows: Sequence[tuple[str, str]], width: int | None) -> Iterator[st
     for label, text in rows:
         room = columns(text) if width is None else max(_LEAST_TEXT, width - indent)
         # What fits is left as it is: tables are aligned with blanks.
-        lines = [text] if columns(text) <= room else wrapped(text, room)
-        for index, line in enumerate(lines or [""]):
+        bullet = "  " if text.startswith(_BULLET) else ""
+        lines = [text] if columns(text) <= room else wrapped(text, room - len(bullet))
+        for index, line in enumerate(lines):
             head = f"  {padded(label if index == 0 else '', size)}  " if size else "  "
+            head += bullet if index else ""
             yield f"{head}{line}".rstrip()
 
 
@@ -154,7 +159,9 @@ def _heat(found: Survey) -> Iterator[tuple[str, str]]:
             trips = "".join(f", {trip.kind} at {trip.celsius:g} °C" for trip in zone.trips)
             yield zone.kind or zone.name, f"{zone.celsius:g} °C{trips}"
     for power in found.power.zones:
-        yield power.name or power.path, _power(power)
+        # A package may be limited in two ways, and then the stricter holds.
+        way = " (mmio)" if "mmio" in power.path else ""
+        yield f"{power.name or power.path}{way}", _power(power)
 
 
 def _power(zone: PowerZone) -> str:
@@ -212,7 +219,7 @@ def _libraries(profile: Profile) -> Iterator[tuple[str, str]]:
         return
     for library in runtime.libraries:
         facts = ", ".join(f"{name} {fact}" for name, fact in library.facts.items())
-        yield library.name, library.version + (f"; {facts}" if facts else "")
+        yield _SHORT.get(library.name, library.name), library.version + (f"; {facts}" if facts else "")
         if library.refusal:
             yield "", f"cannot be used: {library.refusal}"
         yield from _seen(runtime, library.name)
@@ -265,7 +272,7 @@ def _measured(profile: Profile) -> Iterator[tuple[str, str]]:
 def _how(found: Measurement) -> str:
     text = f"Measured {_when(found.at)} in {format_seconds(found.seconds)}; every result was checked before it counted."
     if found.others is not None and found.others >= _WORTH_SAYING:
-        text += f" Other programs took {found.others:.0%} of the processors meanwhile: alone it is faster."
+        text += f" Other programs took {found.others * 100:.0f} % of the processors meanwhile: alone it is faster."
     return text
 
 
@@ -276,7 +283,7 @@ def _unknown(found: Survey, machine: Machine | AifwError, profile: Profile) -> I
     else:
         reasons += machine.unknown
     for reason in dict.fromkeys(reasons):
-        yield "", f"· {reason}"
+        yield "", f"{_BULLET}{reason}"
 
 
 def _unit(figure: Figure) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aifw.hardware.child import answers
+from aifw.hardware.libraries import CUDA_ORDER
 
 _SIDE = 64
 _INTEL, _NVIDIA, _AMD = "8086", "10DE", "1002"
@@ -15,6 +17,7 @@ _INTEL, _NVIDIA, _AMD = "8086", "10DE", "1002"
 def main(arguments: list[str]) -> None:
     """Answer line by line. With `--ipex` the extension, which was built for this torch, is imported as the last thing."""
     answer = answers()
+    os.environ.setdefault(*CUDA_ORDER)
     import torch
 
     answer({"library": {"name": "torch", "version": torch.__version__, "facts": _facts(torch)}})

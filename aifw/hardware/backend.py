@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from aifw.errors import DependencyMissing, JobError
-from aifw.hardware.libraries import IPEX, OPENVINO, TORCH, installed_versions, ipex_mismatch
+from aifw.hardware.libraries import CUDA_ORDER, IPEX, OPENVINO, TORCH, installed_versions, ipex_mismatch
 from aifw.hardware.machine import Measured
 from aifw.hardware.openvino_devices import device_name, target_name
 from aifw.hardware.precision import Precision, bf16_is_faster
@@ -166,6 +167,7 @@ def _with_torch() -> list[str]:
     Raises:
         DependencyMissing: torch cannot be imported.
     """
+    os.environ.setdefault(*CUDA_ORDER)
     try:
         import torch
     except (ImportError, OSError) as error:

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 TORCH, OPENVINO, IPEX = "torch", "openvino", "intel-extension-for-pytorch"
 COMPUTING = (TORCH, OPENVINO, IPEX, "nncf", "intel-sycl-rt")
 """Distributions whose version decides what can be computed on which device, and how fast."""
+CUDA_ORDER = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+"""Environment variable and value with which CUDA counts GPUs in the order of the bus, as the probe does, and not by speed."""
 _SUFFIX = ".dist-info"
 _STANDARD_LIBRARY = os.path.dirname(os.__file__)  # noqa: PTH120 - used by every plan, where pathlib would cost more than the rest
 

@@ -5,11 +5,13 @@ Run by `aifw.hardware.measure` alone. MEMORY is how many bytes all of it may tak
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from aifw.hardware.benchmark import Run, Wrong, check, factors, figure, largest_side, perform, sides, times
 from aifw.hardware.child import answers
+from aifw.hardware.libraries import CUDA_ORDER
 
 _ROW = 8192
 _LARGEST_ON_CPU, _LARGEST = 4096, 8192
@@ -20,6 +22,7 @@ def main(arguments: list[str]) -> None:
     """Measure and answer line by line."""
     answer = answers()
     target, memory, buffer, *tasks = arguments
+    os.environ.setdefault(*CUDA_ORDER)
     import torch
 
     family = target.partition(":")[0]

@@ -36,6 +36,7 @@ _DRIVER_LIBRARIES = (
 )
 _LIBRARY_FOLDERS = ("usr/lib/x86_64-linux-gnu", "usr/lib64", "usr/lib")
 _VISIBILITY = (
+    "CUDA_DEVICE_ORDER",
     "CUDA_VISIBLE_DEVICES",
     "HIP_VISIBLE_DEVICES",
     "ONEAPI_DEVICE_SELECTOR",
