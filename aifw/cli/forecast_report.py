@@ -136,7 +136,8 @@ def signed(share: float | None) -> str:
     """A deviation with its sign; nothing for one that is not known."""
     if share is None:
         return ""
-    return f"{'+' if share >= 0 else _MINUS}{100 * abs(share):.0f} %"
+    size = f"{100 * abs(share):.0f} %"
+    return size if size == "0 %" else f"{_MINUS if share < 0 else '+'}{size}"
 
 
 def counted(count: int, what: str) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import exp, fsum, inf, log, sqrt
+from math import exp, fsum, hypot, inf, log, sqrt
 from typing import NamedTuple
 
 from aifw.kind import Estimate
@@ -46,6 +46,7 @@ class Quantity:
         mistake: The same of what kinds state where nothing was measured: a quarter for memory, which follows from shapes, a factor of
             ten for time, which follows from a machine nobody has looked at.
         least: The logarithm by which either end of the range is at least away from the middle.
+        fixed_scatter: As `scatter`, of what no ratio scales.
     """
 
     idle: float
@@ -53,6 +54,7 @@ class Quantity:
     scatter: float
     mistake: float
     least: float
+    fixed_scatter: float
 
     @property
     def doubt(self) -> float:
@@ -102,7 +104,15 @@ def scaled(estimate: Estimate, quantity: Quantity, runs: list[Run], exceeded: li
     high = mid * exp(away(estimate.high))
     if least > -inf:
         high = max(high, _AFTER_EXCEEDED * exp(least) * middle)
-    return Estimate(quantity.fixed + mid * exp(-away(estimate.low)), quantity.fixed + mid, quantity.fixed + high)
+    low = mid * exp(-away(estimate.low))
+    # What is fixed varies by itself, so the two deviations add up as squares do.
+    factor = exp(_ONE_SIDE * quantity.fixed_scatter)
+    below, beyond = (
+        hypot(mid - low, quantity.fixed * (1 - 1 / factor)),
+        hypot(high - mid, quantity.fixed * (factor - 1)),
+    )
+    total = quantity.fixed + mid
+    return Estimate(total - below, total, total + beyond)
 
 
 def _weights(runs: list[Run]) -> list[float]:

@@ -29,8 +29,12 @@ _FIXED = 0.75
 """Share of an idle worker that no ratio scales. Less than all of it, since idle workers differ from machine to machine."""
 _FIXED_STATED = 0.9
 """The same of a worker whose kind says what it holds before the job does anything."""
-_MEMORY = Quantity(WORKER_BYTES, _FIXED * WORKER_BYTES, scatter=0.05, mistake=log(1.25), least=log(1.05))
-_SECONDS = Quantity(WORKER_SECONDS, _FIXED * WORKER_SECONDS, scatter=0.15, mistake=log(10), least=log(1.1))
+_MEMORY = Quantity(
+    WORKER_BYTES, _FIXED * WORKER_BYTES, scatter=0.05, mistake=log(1.25), least=log(1.05), fixed_scatter=0.02
+)
+_SECONDS = Quantity(
+    WORKER_SECONDS, _FIXED * WORKER_SECONDS, scatter=0.15, mistake=log(10), least=log(1.1), fixed_scatter=0.15
+)
 _FOUR_TIMES = log(4)
 """A run of a job four times as large counts half."""
 _UNLIKE_SETTINGS = 0.25
