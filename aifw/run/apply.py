@@ -88,7 +88,7 @@ def apply(
             total = Outcome()
             agreed = 0
             for attempt in range(_MOST_PLANS):
-                snapshot = take_snapshot(spec, store)
+                snapshot = take_snapshot(spec, store, layout.base)
                 replaced = [each for each in request.replaced if each not in already and not total.acted_on(each)]
                 plan = compile(spec, snapshot, targets=request.targets, replaced=replaced)
                 if request.saved is not None:

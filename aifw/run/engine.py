@@ -13,6 +13,7 @@ from aifw.plan.forecast import forecast_at
 from aifw.plan.identity import combine
 from aifw.plan.model import PENDING, Action, Plan, Step
 from aifw.plan.needs import MEMORY, THREADS, needs
+from aifw.plan.place import Surroundings
 from aifw.plan.snapshot import Snapshot
 from aifw.run.ending import Endings
 from aifw.run.events import Events
@@ -58,6 +59,7 @@ class Engine:
         self.outcome = Outcome()
         self._spec = spec
         self._snapshot = snapshot
+        self._around = Surroundings(spec, snapshot)
         self._store = store
         self._run = run
         self._executor = executor
@@ -268,22 +270,32 @@ class Engine:
         """The plan's forecast, made again with what is known by now.
 
         Raises:
-            MemoryRefused: It does not fit the budget after all.
+            MemoryRefused: It does not fit after all.
         """
         facts = {field: InputFacts(each.address, each.facts, certain=True) for field, each in inputs.items()}
         observation = self._snapshot.observations.get(step.address)
         if observation is not None:
             facts["observation"] = InputFacts(step.address, observation.facts, certain=True)
         history = self._store.history(resource.kind.name)
-        place = _place(step, self._snapshot)
+        place = self._place(step)
         forecast = forecast_at(resource.kind, resource.settings, facts, self._snapshot.machine, history, place)
-        if forecast.memory.mid > self._limits.memory:
-            raise MemoryRefused(
-                f"needs about {format_bytes(forecast.memory.mid)} of memory on {place.label}, the budget is"
-                f" {format_bytes(self._limits.memory)}",
-                hint=f"raise hardware.memory.budget, or make the job smaller. Basis: {forecast.basis}",
-            )
+        own = self._around.own_memory(place)
+        for there, name in ((self._limits.memory, "the budget"), (own, f"the memory of {place.device}")):
+            if there is not None and forecast.memory.mid > there:
+                raise MemoryRefused(
+                    f"needs about {format_bytes(forecast.memory.mid)} of memory on {place.label}, now that its inputs are known;"
+                    f" {name} is {format_bytes(there)}",
+                    hint=f"raise hardware.memory.budget, or make the job smaller. Basis: {forecast.basis}",
+                )
         return forecast
+
+    def _place(self, step: Step) -> Place:
+        """Where a step is placed, as its forecast in the plan saw it."""
+        placed = step.placement
+        assert placed is not None, "what is made has a place"
+        return next(
+            each for each in self._around.places if (each.column, each.device) == (placed.column, placed.device)
+        )
 
     def _sound(self, resolved: Resolved) -> bool:
         """Whether an input's bytes are what they should be; if not, the plan has to be made again.
@@ -308,11 +320,3 @@ class Engine:
         paused = self._paused.pop(address, None)
         kept = {} if paused is None else {"checkpoint": self._endings.checkpoint(paused.entry.key)}
         self._events.emit("job.failed", address, error=described, log=[], **kept)
-
-
-def _place(step: Step, snapshot: Snapshot) -> Place:
-    """Where a step is placed; one without a placement has the whole processor."""
-    placed = step.placement
-    if placed is None:
-        return Place("performance_cores", "cpu", step.device or "cpu", (), snapshot.machine.cpu.cores)
-    return Place(placed.column, placed.label, placed.device, placed.cpus, placed.threads)  # type: ignore[arg-type]

@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 
 from aifw.errors import InputInvalid
+from aifw.hardware.machine import Machine
 from aifw.hardware.probe import probe
 from aifw.kind import Kind, Observation, Workspace
 from aifw.plan.snapshot import Snapshot
 from aifw.spec.models import Spec
 from aifw.state.artifacts import digest_of
 from aifw.state.store import Store
+
+PROFILE = "machine.json"
+"""As `aifw.hardware.profile` calls it, which is not imported to find out that there is none."""
 
 
 class Observer:
@@ -49,16 +53,28 @@ class Observer:
         return digest
 
 
-def take_snapshot(spec: Spec, store: Store | None) -> Snapshot:
+def known_machine(base: Path) -> Machine:
+    """The machine as the probe finds it, with what its libraries said and what was measured, if anybody ever asked."""
+    machine = probe()
+    if not (base / PROFILE).exists():
+        return machine
+    # Only here: most plans are made where nobody asked, and reading a profile takes half as long as the probe.
+    from aifw.hardware.profile import joined, read_profile
+
+    return joined(machine, read_profile(base))
+
+
+def take_snapshot(spec: Spec, store: Store | None, base: Path) -> Snapshot:
     """Everything the planner needs.
 
     Args:
         spec: A valid spec.
         store: Its state, or None if there is none yet.
+        base: The `.aifw` folder, where the machine profile lies.
     """
     observer = Observer(spec, store)
     observations = observer.observations()
-    machine = probe()
+    machine = known_machine(base)
     if store is None:
         return Snapshot(machine=machine, observations=observations)
     kinds = {resource.kind.name for resource in spec.resources.values()}

@@ -18,11 +18,11 @@ def make_plan(spec: Spec, layout: Layout, targets: Collection[str] = (), replace
     """Plan against the state as it is. If an engine died here and none runs now, what it left is brought in order first."""
     store = Store.existing(layout)
     if store is None:
-        return compile(spec, take_snapshot(spec, None), targets=targets, replaced=replaced)
+        return compile(spec, take_snapshot(spec, None, layout.base), targets=targets, replaced=replaced)
     with closing(store):
         if store.run_is_open():
             _recover_if_free(store, layout)
-        return compile(spec, take_snapshot(spec, store), targets=targets, replaced=replaced)
+        return compile(spec, take_snapshot(spec, store, layout.base), targets=targets, replaced=replaced)
 
 
 def _recover_if_free(store: Store, layout: Layout) -> None:

@@ -2,7 +2,7 @@
 a look at those things and not a plan.
 
 What a plan depends on is all there is to look at: the bytes of the spec and its overlays, the environment variables it names,
-the code of aifw and of the kinds, the machine, the state, the files of every artifact that an address stands for, and the files
+the code of aifw and of the kinds, the machine and its profile, the state, the files of every artifact that an address stands for, and the files
 that kinds observed. If one of them is not as it was, or cannot be looked at this way, the plan is made anew. Nothing here imports
 pydantic or a kind: that is most of the time a plan of unchanged resources takes.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aifw.spec.models import Spec
     from aifw.state.store import Store
 
-_FORMAT = 1
+_FORMAT = 2
 _MOST_BYTES = 32 * 1024**2
 _MOST_ENTRIES = 50_000
 _SETTLED_SECONDS = 1.0
@@ -51,6 +51,8 @@ class Remembered:
         self._base = base
         self._texts = [_read(path) for path in self._files]
         self._digests = [sha256(text).hexdigest() if text is not None else None for text in self._texts]
+        self._profile = os.fspath(base / "machine.json")
+        self._seen_profile = _looks([self._profile])
         name = sha256(json.dumps([self._files, self._sets, sys.executable, sys.path]).encode()).hexdigest()
         self._path = base / "cache" / "remembered-plans" / f"{name[:32]}.json"
 
@@ -60,6 +62,8 @@ class Remembered:
         if found is None or found["machine"] != [machine.name, machine.memory.pool, machine.cpu.cores]:
             return None
         if found["digests"] != self._digests or found["environment"] != _environment(found["environment"]):
+            return None
+        if found["profile"] != _looks([self._profile]):
             return None
         if found["code"] != _looks(row[0] for row in found["code"]):
             return None
@@ -87,6 +91,7 @@ class Remembered:
             "machine": [machine.name, machine.memory.pool, machine.cpu.cores],
             "digests": self._digests,
             "environment": _environment(named),
+            "profile": self._seen_profile,
             "code": _looks(_code(spec)),
             "paths": watched[0],
             "watched": watched[1],

@@ -645,3 +645,20 @@ def test_files_that_were_touched_and_are_sound_get_their_times_noted(stack: Any)
     stack.write(CHAIN.replace("two", "other"))
     assert stack.apply()["results"]["stages.a"] == "unchanged"
     assert rows(stack, own) != before
+
+
+def test_a_job_computes_where_it_was_placed_and_with_no_more_threads_than_that(stack: Any) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    stack.write("hardware: {threads: 1}\nstages:\n  a: {kind: toy_where}\n")
+    stack.apply()
+    found = json.loads(text_of(stack, "stages.a"))
+    assert (found["told"], found["environment"], found["device"]) == (1, "1", "cpu")
+    stack.write("stages:\n  a: {kind: toy_where, text: more}\n")
+    stack.apply()
+    found = json.loads(text_of(stack, "stages.a"))
+    assert 1 <= found["told"] <= len(allowed)
+    assert found["environment"] == str(found["told"])
+    assert all(set(each) <= set(allowed) and len(each) >= found["told"] for each in found["threads"])
+    (order,) = [json.loads(path.read_text()) for path in stack.name_folder.glob("jobs/2-*/job.json")]
+    assert set(order["cpus"]) <= set(allowed)
+    assert all(set(each) == set(order["cpus"] or allowed) for each in found["threads"])

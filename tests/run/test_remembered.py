@@ -17,6 +17,8 @@ from types import ModuleType
 import pytest
 
 from aifw.hardware.probe import probe
+from aifw.hardware.profile import write_profile
+from aifw.hardware.runtime import Runtime
 from aifw.kind import Observation, Workspace
 from aifw.run.apply import Request, apply
 from aifw.run.planning import make_plan
@@ -147,6 +149,10 @@ def _remove_state(folder: Path) -> None:
         path.unlink()
 
 
+def _ask_libraries(folder: Path) -> None:
+    write_profile(folder / ".aifw", runtime=Runtime())
+
+
 def _break_memory(folder: Path) -> None:
     (path,) = (folder / ".aifw/cache/remembered-plans").iterdir()
     path.write_text(path.read_text()[:-100])
@@ -164,6 +170,7 @@ CHANGES = [
     _begin_run,
     _change_code,
     _remove_state,
+    _ask_libraries,
     _break_memory,
 ]
 

@@ -101,6 +101,8 @@ class HeavySettings(Settings):
     """A file; it does not end before this is there."""
     grow: Annotated[Size, execution] = 0
     """Memory to take in addition at every step."""
+    maps: Annotated[str | None, execution] = None
+    """A file to map and read before anything else."""
     deaf: Annotated[bool, execution] = False
     """Never look at what is asked."""
     forgetful: Annotated[bool, execution] = False
@@ -123,6 +125,30 @@ class Heavy(ArtifactKind[HeavySettings]):
         """What the settings say, beside a worker."""
         memory = Estimate.around(settings.hold + 40 * 1024**2, 0.1)
         return Forecast(memory, Estimate.around(0.5 + settings.steps * settings.pause, 0.5), work=1.0)
+
+
+class WhereSettings(Settings):
+    """Settings of `toy_where`."""
+
+    text: str = ""
+    """To have something that makes one job differ from another."""
+
+
+class Where(ArtifactKind[WhereSettings]):
+    """Writes on which processors its threads may run, and how many threads it was told to use."""
+
+    name = "toy_where"
+    section = "stages"
+    settings = WhereSettings
+    produces: ClassVar[Mapping[str, type[Output]]] = {"text": Text}
+    run = "toy.work:where"
+    cores = "all"
+
+    def forecast(
+        self, settings: WhereSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+    ) -> Forecast:
+        """Next to nothing."""
+        return Forecast(Estimate.exact(64 * 1024**2), Estimate.exact(0.1))
 
 
 class PairSettings(Settings):

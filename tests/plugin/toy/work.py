@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from aifw.errors import InputInvalid
 from aifw.job import Job
-from toy.kinds import CloudSettings, GateSettings, HeavySettings, PairSettings, ToySettings
+from toy.kinds import CloudSettings, GateSettings, HeavySettings, PairSettings, ToySettings, WhereSettings
 
 
 def witness(path: str | None, line: str) -> None:
@@ -68,6 +70,9 @@ def hold(job: Job[HeavySettings]) -> None:
     size, step = settings.hold, 0
     if job.resume is not None:
         size, step = json.loads((job.resume / "state").read_text())
+    if settings.maps is not None:
+        with Path(settings.maps).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            assert sum(mapped[offset] for offset in range(0, len(mapped), 4096)) == 0
     block = bytearray(b"x") * size
     more: list[bytearray] = []
     while step < settings.steps or (settings.until is not None and not Path(settings.until).exists()):
@@ -90,6 +95,20 @@ def hold(job: Job[HeavySettings]) -> None:
         job.obey()
     del block
     (job.output("text") / "text.txt").write_text(settings.text)
+
+
+def where(job: Job[WhereSettings]) -> None:
+    """Look at every thread, one started just now included."""
+    looked = threading.Event()
+    threading.Thread(target=looked.wait, daemon=True).start()
+    found = {
+        "threads": [sorted(os.sched_getaffinity(int(each.name))) for each in Path("/proc/self/task").iterdir()],
+        "told": job.threads,
+        "environment": os.environ.get("OMP_NUM_THREADS"),
+        "device": job.device,
+    }
+    looked.set()
+    (job.output("text") / "text.txt").write_text(json.dumps(found))
 
 
 def pair(job: Job[PairSettings]) -> None:
