@@ -20,7 +20,7 @@ _BINS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def describe(pairs: Sequence[Pair], found: Split) -> dict[str, Any]:
-    """Counts and mean lengths in characters of the pairs of one output; its facts."""
+    """Counts, mean lengths and the length of the longest in characters of the pairs of one output; its facts."""
     count = max(1, len(pairs))
     return {
         "rows": len(pairs),
@@ -29,6 +29,9 @@ def describe(pairs: Sequence[Pair], found: Split) -> dict[str, Any]:
         "chars_prompt": round(sum(len(pair.context) for pair in pairs) / count, 1),
         "chars_chosen": round(sum(len(pair.chosen) for pair in pairs) / count, 1),
         "chars_rejected": round(sum(len(pair.rejected) for pair in pairs) / count, 1),
+        "chars_longest": max(
+            (len(pair.context) + max(len(pair.chosen), len(pair.rejected)) for pair in pairs), default=0
+        ),
     }
 
 

@@ -38,7 +38,7 @@ class PreferencePairs(Output):
     Keys: `id`, `group` (cluster of conversations), `prompt` (messages of `role` and `content`), `chosen`, `rejected`,
     `confidence` (0.5 to 1), `source` (comparison, correction, thumbs, stars or simulated).
 
-    Facts: `rows`, `groups`, `chars_prompt`, `chars_chosen`, `chars_rejected` (means), `simulated` (rows).
+    Facts: `rows`, `groups`, `chars_prompt`, `chars_chosen`, `chars_rejected` (means), `chars_longest` (of prompt and longer answer), `simulated` (rows).
     """
 
     name = "preference_pairs"

@@ -10,15 +10,18 @@ from pydantic_core import PydanticCustomError
 
 from aifw.data.kinds import PreferencePairs
 from aifw.hardware.machine import Machine
+from aifw.hardware.precision import expected_precision
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output, Standing
 from aifw.models.kinds import TextModel
-from aifw.models.size import INTERPRETER_BYTES, TEMPLATE_TOKENS, Shape, tokens_of
+from aifw.models.memory import bytes_each, estimated, is_mapped
+from aifw.models.memory_inference import scoring
+from aifw.models.size import TEMPLATE_TOKENS, Shape, tokens_of
+from aifw.models.speed import seconds_for
 from aifw.settings import Ref, Settings, Share
 
-SCORED_TOKENS = 2048
 _SECONDS_TO_START = 15.0
-_CORE_SECONDS_PER_TOKEN_PARAMETER = 3e-11
-"""Forward passes in fp32; measured 2.2e-11 on a server core of 2019 with AVX2."""
+_OPERATIONS = 2
+"""Multiplications and additions for each token and weight."""
 _UNKNOWN_ROWS = 500
 
 
@@ -81,7 +84,7 @@ class Evaluate(ArtifactKind[EvaluateSettings]):
         """One model is in memory at a time; a baseline that was scored before on the same data costs nothing."""
         model: Mapping[str, Any] = inputs["subject"].facts if "subject" in inputs else {}
         data: Mapping[str, Any] = inputs["data"].facts if "data" in inputs else {}
-        shape = Shape.of(model)
+        shape, device = Shape.of(model), machine.devices[0]
         rows = float(data.get("rows", _UNKNOWN_ROWS))
         if settings.max_items is not None:
             rows = min(rows, settings.max_items)
@@ -89,21 +92,33 @@ class Evaluate(ArtifactKind[EvaluateSettings]):
         answers = sum(
             tokens_of(data, name, settings.max_completion_tokens, 80) for name in ("chars_chosen", "chars_rejected")
         )
+        whole = 2 * (prompt + answers / 2)
+        if "chars_longest" in data:
+            most = settings.max_prompt_tokens + settings.max_completion_tokens
+            whole = tokens_of(data, "chars_longest", most, 0) + TEMPLATE_TOKENS
+        longest_prompt = min(settings.max_prompt_tokens, whole * prompt / (prompt + answers / 2))
+        precision = expected_precision(settings.precision, device, machine)
+        parts = scoring(
+            shape,
+            longest_prompt,
+            min(settings.max_completion_tokens, max(1.0, whole - longest_prompt)),
+            mapped=is_mapped(shape, device, precision),
+            bytes_each=bytes_each(precision),
+        )
         work = 2 * rows * (2 * prompt + answers) * shape.parameters
-        rate = history.rate()
-        first_rate = _CORE_SECONDS_PER_TOKEN_PARAMETER / machine.cpu.cores
-        seconds = work * rate if rate else _SECONDS_TO_START + work * first_rate
-        known = shape.certain and "rows" in data and "chars_prompt" in data
-        batch = SCORED_TOKENS * (12 * shape.hidden + 4 * shape.intermediate) * 4 + 3 * 4 * 256 * shape.vocabulary
-        memory = INTERPRETER_BYTES + shape.weights() + batch
-        runs = f"{len(history.past)} earlier runs" if rate else "a default speed of this processor"
+        seconds, measured = seconds_for(_OPERATIONS * work, machine, precision)
+        known = shape.certain and "rows" in data and "chars_longest" in data
+        speed = "measured speed of this device" if measured else "a default speed of this device"
+        middle = _SECONDS_TO_START + seconds
         return Forecast(
-            memory=Estimate(memory * 0.75, memory, memory * (1.25 if known else 2.0)),
-            seconds=Estimate(seconds / (2.5 if rate else 4), seconds, seconds * (1.3 if rate else 2)),
-            basis=f"{rows:,.0f} pairs under two models, {runs}"
+            memory=estimated(parts, certain=known),
+            seconds=Estimate(middle / (2.5 if measured else 4), middle, middle * (1.5 if measured else 2)),
+            basis=f"{rows:,.0f} pairs under two models, {speed}"
             + ("" if known else "; model or data not known yet, so sizes are assumed"),
             work=work,
             facts={"evaluation": {"items": round(rows)}},
+            parts=parts,
+            startup=_SECONDS_TO_START,
         )
 
     def settled(self, settings: EvaluateSettings, standing: Standing) -> str | None:

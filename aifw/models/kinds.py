@@ -12,13 +12,13 @@ from pydantic_core import PydanticCustomError
 from aifw.errors import InputInvalid
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Observation, Output, Workspace
-from aifw.models.size import INTERPRETER_BYTES, Shape
+from aifw.models.memory_inference import converting, copying
+from aifw.models.size import Shape
 from aifw.models.source import SOURCE_PATTERN, PathSource, parameters_by_name, parse_source
 from aifw.settings import Settings, execution
 
 _SECONDS_TO_START = 10.0
 _SECONDS_PER_PARAMETER = 2e-7
-_BYTES_PER_PARAMETER = 6.0
 
 
 class TextModel(Output):
@@ -95,24 +95,29 @@ class CausalLm(ArtifactKind[CausalLmSettings]):
         named = settings.parameters or parameters_by_name(settings.source)
         facts: dict[str, Any] = {"parameters": named, "dtype": "float32"} if named else {}
         shape = Shape.of(facts)
-        rate = history.rate()
-        memory = INTERPRETER_BYTES + _BYTES_PER_PARAMETER * shape.parameters
+        source = parse_source(settings.source)
+        file = getattr(source, "file", None) or getattr(source, "path", "")
+        parts = converting(shape) if str(file).endswith(".gguf") else copying()
         if named:
-            basis = f"{named / 1e6:,.0f} million weights, " + (
+            basis = f"{named / 1e6:,.0f} million weights declared, " + (
                 "as set" if settings.parameters else "going by the name of the source"
             )
             low, high = 0.7, 1.3
         else:
             basis = "size not known before it is fetched; set `parameters` for a better forecast"
             low, high = 0.3, 3.0
-        seconds = (rate or _SECONDS_PER_PARAMETER) * shape.parameters + (0 if rate else _SECONDS_TO_START)
+        worker = parts["worker"]
+        job = sum(parts.values()) - worker
+        seconds = _SECONDS_TO_START + _SECONDS_PER_PARAMETER * shape.parameters
         return Forecast(
-            memory=Estimate(memory * low, memory, memory * high),
+            memory=Estimate(worker + low * job, worker + job, worker + high * job),
             seconds=Estimate(seconds * low / 2, seconds, seconds * high * 2),
             basis=basis,
             work=shape.parameters,
             facts={"model": facts},
             note="fetched from the network unless cached" if not self._is_local(settings) else "",
+            parts=parts,
+            startup=_SECONDS_TO_START,
         )
 
     def fetch(self, settings: CausalLmSettings, workspace: Workspace, *, offline: bool) -> str | None:

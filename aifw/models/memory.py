@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aifw.kind import Estimate
-from aifw.models.size import Shape
+from aifw.models.size import BYTES, Shape
 
 FLOAT = 4
-"""Bytes of a number in fp32, in which everything is computed here."""
+"""Bytes of a number in fp32."""
+FORMATS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""Formats of arithmetic by the names files use for them."""
 LARGEST_HEAP_BLOCK = 32 * 1024**2
 """glibc never raises the size from which a block gets a mapping of its own, given back at once when freed, above this (mallopt(3))."""
 
@@ -39,12 +41,14 @@ class Batch:
         length: Tokens of each, padding included.
         padded: They differ in length, so attention is given a mask.
         attention: Implementation in transformers.
+        bytes_each: Of a number in the format computed in.
     """
 
     rows: float
     length: float
     padded: bool = True
     attention: Literal["sdpa", "eager"] = "sdpa"
+    bytes_each: int = FLOAT
 
     @property
     def tokens(self) -> float:
@@ -54,16 +58,20 @@ class Batch:
 
 def is_mapped(shape: Shape, device: str, precision: str = "fp32") -> bool:
     """Whether weights that are only read stay in the file: on the processor, in the format they are stored in."""
-    formats = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-    return device.partition(":")[0] == "cpu" and shape.stored == formats.get(precision)
+    return device.partition(":")[0] == "cpu" and shape.stored == FORMATS.get(precision)
+
+
+def bytes_each(precision: str) -> int:
+    """Bytes of a number in a format of arithmetic (`fp32`, `bf16`)."""
+    return BYTES[FORMATS[precision]]
 
 
 def in_heap(bytes_: float, shape: Shape, batch: Batch) -> float:
     """What of a block's activations lies in the heap of glibc, where holes remain, and not in mappings of their own."""
-    inner = FLOAT * batch.tokens * shape.intermediate
+    inner = batch.bytes_each * batch.tokens * shape.intermediate
     if inner < LARGEST_HEAP_BLOCK:
         return bytes_
-    if FLOAT * batch.tokens * shape.hidden >= LARGEST_HEAP_BLOCK:
+    if batch.bytes_each * batch.tokens * shape.hidden >= LARGEST_HEAP_BLOCK:
         return 0.0
     return max(0.0, bytes_ - (4 if shape.gated else 2) * inner)
 

@@ -29,16 +29,23 @@ def forward_of_block(shape: Shape, batch: Batch) -> float:
         attention += 2 * shape.heads * batch.length
     elif batch.padded:
         attention += batch.length
-    return FLOAT * batch.tokens * max(feed_forward, rotary, attention)
+    return batch.bytes_each * batch.tokens * max(feed_forward, rotary, attention)
 
 
-def cache(shape: Shape, rows: float, positions: float) -> float:
+def cache(shape: Shape, rows: float, positions: float, bytes_each: int = FLOAT) -> float:
     """Bytes of the keys and values of all blocks."""
-    return 2 * FLOAT * shape.layers * shape.keys * rows * positions
+    return 2 * bytes_each * shape.layers * shape.keys * rows * positions
 
 
 def scoring(
-    shape: Shape, prompt: float, answer: float, *, mapped: bool, shared: bool = True, worker: str = "torch"
+    shape: Shape,
+    prompt: float,
+    answer: float,
+    *,
+    mapped: bool,
+    shared: bool = True,
+    bytes_each: int = FLOAT,
+    worker: str = "torch",
 ) -> dict[str, float]:
     """Parts of a process that scores pairs of answers by `aifw.models.score`.
 
@@ -47,6 +54,7 @@ def scoring(
         prompt: Tokens of the prompt of the longest pair.
         answer: Tokens of its longer answer.
         mapped: Weights stay in their file; see `aifw.models.memory.is_mapped`.
+        bytes_each: Of a number in the format computed in.
         shared: All prompts begin alike, so that this part is computed once and kept.
         worker: Which libraries are imported.
     """
@@ -54,8 +62,8 @@ def scoring(
     pairs = max(1.0, min(BATCH_TOKENS // (2 * length), BATCH_LOGITS // (2 * (answer + 1) * shape.vocabulary)))
     rows = 2 * pairs
     logits = _LOGIT_COPIES * FLOAT * rows * (answer + 1) * shape.vocabulary
-    batch = Batch(rows, length)
-    kept = cache(shape, rows, length) if shared else 0.0
+    batch = Batch(rows, length, bytes_each=bytes_each)
+    kept = cache(shape, rows, length, bytes_each) if shared else 0.0
     return _inference(shape, batch, mapped=mapped, kept=kept, logits=logits, worker=worker)
 
 
@@ -71,6 +79,21 @@ def embedding(shape: Shape, batch: Batch, *, mapped: bool) -> dict[str, float]:
     return _inference(shape, batch, mapped=mapped, kept=0.0, logits=0.0, worker="embedding")
 
 
+def converting(shape: Shape) -> dict[str, float]:
+    """Parts of a process that turns a quantised file into plain weights: in fp32 first, then in half of that."""
+    return {
+        "worker": WORKERS["torch"],
+        "libraries": _CALL_BYTES,
+        "weights": shape.weights(),
+        "weights to write": shape.weights(2),
+    }
+
+
+def copying() -> dict[str, float]:
+    """Parts of a process that copies the files of a model and reads their headers."""
+    return {"worker": WORKERS["torch"], "libraries": _CALL_BYTES}
+
+
 def _inference(
     shape: Shape, batch: Batch, *, mapped: bool, kept: float, logits: float, worker: str
 ) -> dict[str, float]:
@@ -80,7 +103,7 @@ def _inference(
     return {
         "worker": WORKERS[worker],
         "libraries": _CALL_BYTES,
-        "weights": 0.0 if mapped else shape.weights(),
+        "weights": 0.0 if mapped else shape.weights(batch.bytes_each),
         "cache": kept + doubled,
         "activations": block,
         "logits": max(0.0, logits - block),

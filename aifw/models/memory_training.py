@@ -1,4 +1,4 @@
-"""Peak memory of training a model with AdamW in fp32.
+"""Peak memory of training a model with AdamW.
 
 A step has few moments that can be its peak, and the largest counts: the output layer on top of all activations, the backward pass of
 the last block, the end of the backward pass when all gradients are there, and the optimiser's step with two temporaries of the
@@ -58,14 +58,14 @@ def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
         mapped: Weights that are only read stay in their file; see `aifw.models.memory.is_mapped`.
     """
     batch, full, tiled = how.batch, how.rank is None, how.head == "tiled"
-    states = FLOAT * batch.tokens * shape.hidden
+    states = batch.bytes_each * batch.tokens * shape.hidden
     block = saved_by_block(shape, batch, how.rank)
     trained = shape.parameters if how.rank is None else shape.lora(how.rank)
     gradients = FLOAT * trained
     fixed = {
         "worker": WORKERS["training"],
-        "weights": 0.0 if mapped and not full else shape.weights(),
-        "reference": shape.weights() if how.reference and not mapped else 0.0,
+        "weights": 0.0 if mapped and not full else shape.weights(batch.bytes_each),
+        "reference": shape.weights(batch.bytes_each) if how.reference and not mapped else 0.0,
         "adapter": 0.0 if full else gradients,
         "optimizer": 2 * gradients,
         "trainer": _LOOP_BYTES,
@@ -90,6 +90,16 @@ def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
     return max(({**fixed, **moment} for moment in moments), key=lambda parts: sum(parts.values()))
 
 
+def merging(shape: Shape, *, mapped: bool) -> dict[str, float]:
+    """Parts of a process that adds an adapter to the weights, in fp32, and writes them in the format they came in."""
+    stored = 0.0 if shape.stored == "float32" else shape.stored_bytes
+    return {
+        "worker": WORKERS["training"],
+        "trainer": _LOOP_BYTES,
+        "weights": FLOAT * shape.linear if mapped else shape.weights() + stored,
+    }
+
+
 def saved_by_block(shape: Shape, batch: Batch, rank: int | None) -> float:
     """Bytes one block keeps for its backward pass.
 
@@ -106,7 +116,7 @@ def saved_by_block(shape: Shape, batch: Batch, rank: int | None) -> float:
     per_token += shape.heads * (batch.length if eager else 1)
     if batch.padded and not eager:
         per_token += batch.length
-    return FLOAT * batch.tokens * per_token
+    return batch.bytes_each * batch.tokens * per_token
 
 
 def backward_of_block(shape: Shape, batch: Batch) -> float:
@@ -116,7 +126,7 @@ def backward_of_block(shape: Shape, batch: Batch) -> float:
     attention = 3 * shape.queries + shape.hidden - kept_by_feed_forward
     if batch.attention == "eager":
         attention += 2 * shape.heads * batch.length
-    return FLOAT * batch.tokens * max(feed_forward, attention)
+    return batch.bytes_each * batch.tokens * max(feed_forward, attention)
 
 
 def head(shape: Shape, how: Training) -> float:
@@ -126,7 +136,7 @@ def head(shape: Shape, how: Training) -> float:
         # The log-softmax that was kept, the gradient by it, and the gradient by the logits.
         return 3 * FLOAT * batch.tokens * shape.vocabulary
     tokens = min(batch.rows * (batch.length - 1), TILE_TOKENS)
-    states = 2 * FLOAT * batch.tokens * shape.hidden
+    states = 2 * batch.bytes_each * batch.tokens * shape.hidden
     return TILE_BUFFERS * FLOAT * tokens * min(shape.vocabulary, TILE_VOCABULARY) + states
 
 

@@ -11,7 +11,6 @@ from math import sqrt
 
 from aifw.kind import Facts
 
-INTERPRETER_BYTES = 0.35e9
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 """Bytes of one number."""
 UNKNOWN_PARAMETERS = 0.3e9
@@ -20,7 +19,20 @@ CHARACTERS_PER_TOKEN = 4.2
 TEMPLATE_TOKENS = 32
 """Role markers and a default system prompt."""
 _PLAIN = frozenset(
-    {"bert", "bloom", "distilbert", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "mpnet", "opt", "phi", "roberta"}
+    {
+        "bert",
+        "bloom",
+        "distilbert",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neo",
+        "gpt_neox",
+        "gptj",
+        "mpnet",
+        "opt",
+        "phi",
+        "roberta",
+    }
 )
 """Architectures whose feed-forward part is two matrices around an activation, without a gate."""
 _SHAPE_FACTS = ("parameters", "layers", "hidden", "intermediate", "vocabulary")
@@ -109,10 +121,6 @@ class Shape:
     def weights(self, bytes_each: int = 4) -> float:
         """Bytes of the weights in memory."""
         return self.parameters * bytes_each
-
-    def activations(self, tokens: float) -> float:
-        """Superseded."""
-        return tokens * self.layers * (30 * self.hidden + 6 * self.intermediate) * 4
 
     def lora(self, rank: int) -> float:
         """Number of weights of a LoRA adapter on all linear layers of every block: `rank` rows and columns of each matrix."""

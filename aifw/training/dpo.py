@@ -30,7 +30,7 @@ from aifw.models.pairs import Encoded, choose, encode, read_pairs
 from aifw.models.score import PairScore, score_pairs
 from aifw.models.size import Shape
 from aifw.training import checkpoint
-from aifw.training.kinds import DpoSettings, micro_batch, next_smaller, training_bytes
+from aifw.training.kinds import DpoSettings, fitting, micro_batch, next_smaller
 from aifw.training.merge import merge_adapter, save_adapter
 
 
@@ -58,7 +58,8 @@ def train(job: Job[DpoSettings]) -> None:
         scores = _reference_scores(job, reference, encoded)
         del reference
         order = lay_out(encoded, settings.epochs, settings.effective_batch, job.seed)
-        progress = checkpoint.Progress(run=_identity(job, encoded), micro_batch=_micro_batch(job, encoded))
+        micro = _micro_batch(job, encoded, backend.precision)
+        progress = checkpoint.Progress(run=_identity(job, encoded), micro_batch=micro)
         resume = job.resume
         if resume is not None:
             progress = checkpoint.read_progress(resume, progress.run)
@@ -151,16 +152,17 @@ def learning_rate_factor(step: int, steps: int, warmup: float, schedule: str) ->
     return left if schedule == "linear" else 0.5 * (1 - math.cos(math.pi * left))
 
 
-def _micro_batch(job: Job[DpoSettings], encoded: Encoded) -> int:
+def _micro_batch(job: Job[DpoSettings], encoded: Encoded, precision: str = "fp32") -> int:
     """As set, or what suits the device and fits the memory; always a divisor of the effective batch."""
     settings = job.settings
     lengths = [(len(pair.prompt) + len(pair.chosen), len(pair.prompt) + len(pair.rejected)) for pair in encoded.tokens]
     mean = sum(map(sum, lengths)) / len(lengths)
     micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device)
     if settings.micro_batch == "auto" and job.memory is not None:
-        shape, longest = Shape.of(job.inputs["model"].facts), max(lengths, key=sum)
-        while micro > 1 and training_bytes(shape, settings.lora.r, micro, longest) > 0.9 * job.memory:
-            micro = next_smaller(micro, settings.effective_batch)
+        pair = max(encoded.tokens, key=lambda each: len(each.prompt) + max(len(each.chosen), len(each.rejected)))
+        longest = (float(len(pair.prompt)), float(max(len(pair.chosen), len(pair.rejected))))
+        shape = Shape.of(job.inputs["model"].facts)
+        micro = fitting(shape, settings, longest, job.device, precision, job.memory, micro)
     elif settings.micro_batch not in {"auto", micro}:
         job.note(
             f"micro-batch {micro} instead of {settings.micro_batch}, so that it divides {settings.effective_batch}"

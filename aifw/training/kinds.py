@@ -10,14 +10,19 @@ from pydantic import Field
 
 from aifw.data.kinds import PreferencePairs
 from aifw.hardware.machine import Machine
+from aifw.hardware.precision import expected_precision
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
 from aifw.models.kinds import TextModel
-from aifw.models.size import INTERPRETER_BYTES, TEMPLATE_TOKENS, Shape, tokens_of
+from aifw.models.memory import Batch, bytes_each, estimated, is_mapped, largest_batch
+from aifw.models.memory_inference import scoring
+from aifw.models.memory_training import Training, merging, training
+from aifw.models.size import TEMPLATE_TOKENS, Shape, tokens_of
+from aifw.models.speed import seconds_for
 from aifw.settings import Duration, Ref, Settings, Share, execution
 
 _SECONDS_TO_START = 25.0
-_CORE_SECONDS_PER_TOKEN_PARAMETER = 1.6e-10
-"""Reference pass and training in fp32; measured 1.1e-10 to 1.5e-10 on a server core of 2019 with AVX2."""
+_OPERATIONS = 6
+"""Multiplications and additions for each token and weight: the reference's pass, the forward pass, and the gradient by the activations."""
 _UNKNOWN_ROWS = 1000
 
 
@@ -110,35 +115,37 @@ class Dpo(ArtifactKind[DpoSettings]):
     def forecast(
         self, settings: DpoSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
     ) -> Forecast:
-        """Memory: interpreter, weights, adapter with its optimiser, activations of a micro-batch, logits of its answers."""
+        """Memory of the moment that needs most: scoring the reference, a training step on the longest pairs, or the merge."""
         model: Mapping[str, Any] = inputs["model"].facts if "model" in inputs else {}
         data: Mapping[str, Any] = inputs["data"].facts if "data" in inputs else {}
-        shape = Shape.of(model)
+        shape, device = Shape.of(model), machine.devices[0]
         rows = float(data.get("rows", _UNKNOWN_ROWS))
         if settings.max_pairs is not None:
             rows = min(rows, settings.max_pairs)
         lengths = pair_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens)
-        automatic = settings.micro_batch == "auto"
-        micro = micro_batch(settings.micro_batch, settings.effective_batch, sum(lengths), machine.devices[0])
+        longest = longest_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens)
+        precision = expected_precision(settings.precision, device, machine)
+        known = shape.certain and "rows" in data and "chars_longest" in data
+        micro = micro_batch(settings.micro_batch, settings.effective_batch, sum(lengths), device)
+        if settings.micro_batch == "auto":
+            micro = fitting(shape, settings, longest, device, precision, machine.memory.pool, micro)
+        parts = dpo_parts(shape, settings, micro, longest, device, precision)
         steps = ceil(rows * settings.epochs / settings.effective_batch)
-        tokens = steps * settings.effective_batch * sum(lengths)
-        work = tokens * shape.parameters
-        rate = history.rate()
-        first_rate = _CORE_SECONDS_PER_TOKEN_PARAMETER / machine.cpu.cores
-        seconds = work * rate if rate else _SECONDS_TO_START + work * first_rate
-        memory = training_bytes(shape, settings.lora.r, micro, lengths)
-        known = shape.certain and "rows" in data and "chars_prompt" in data
-        spread = (0.25 if rate else 0.8) + (0 if known else 1.0)
+        work = steps * settings.effective_batch * sum(lengths) * shape.parameters
+        seconds, measured = seconds_for(_OPERATIONS * work, machine, precision)
+        spread = (0.5 if measured else 0.8) + (0 if known else 1.0)
         return Forecast(
-            memory=Estimate(memory * 0.8, memory, memory * (1.3 if known else 1.6)),
-            seconds=Estimate.around(seconds, spread),
-            basis=_basis(rows, sum(lengths), known, len(history.past)),
+            memory=estimated(parts, certain=known),
+            seconds=Estimate.around(_SECONDS_TO_START + seconds, spread),
+            basis=_basis(rows, sum(lengths), sum(longest), known, measured),
             work=work,
             facts={
                 "model": dict(model),
                 "adapter": {"parameters": shape.lora(settings.lora.r), "rank": settings.lora.r},
             },
-            note=f"micro-batch {micro} (auto)" if automatic else "",
+            note=f"micro-batch {micro} (auto)" if settings.micro_batch == "auto" else "",
+            parts=parts,
+            startup=_SECONDS_TO_START,
         )
 
 
@@ -173,20 +180,63 @@ def next_smaller(size: int, effective: int) -> int:
     return max(each for each in range(1, max(2, min(size, effective + 1))) if effective % each == 0)
 
 
-def training_bytes(shape: Shape, rank: int, pairs: int, lengths: tuple[float, float]) -> float:
-    """Peak bytes of a training process in fp32 on the processor.
+def longest_tokens(data: Mapping[str, Any], max_prompt: float, max_completion: float) -> tuple[float, float]:
+    """Tokens of the prompt and of the longer answer of the longest pair; where nobody measured it, twice the mean."""
+    mean = max(pair_tokens(data, max_prompt, max_completion))
+    whole = 2.0 * mean
+    if "chars_longest" in data:
+        whole = tokens_of(data, "chars_longest", max_prompt + max_completion, 0) + TEMPLATE_TOKENS
+    prompt = tokens_of(data, "chars_prompt", max_prompt, 60) + TEMPLATE_TOKENS
+    answer = min(max_completion, max(1.0, whole * (1 - prompt / mean)))
+    return min(max_prompt, max(1.0, whole - answer)), answer
 
-    Interpreter, weights, adapter with gradient and two moments, what the backward pass needs of a micro-batch (its longest one,
-    a fifth above the mean) and one tile of logits. SmolLM2-135M with pairs of about 190 tokens, one at a time: 1.93e9
-    measured; two at a time: 2.68e9.
+
+def dpo_parts(
+    shape: Shape, settings: DpoSettings, pairs: int, longest: tuple[float, float], device: str, precision: str
+) -> dict[str, float]:
+    """Parts of the memory of the moment of a run that needs most.
+
+    Args:
+        shape: Of the model.
+        settings: Of the run.
+        pairs: Computed at once.
+        longest: Tokens of the prompt and of the longer answer of the longest pair.
+        device: Where to compute.
+        precision: Format of the arithmetic.
     """
-    tokens = 1.2 * pairs * sum(lengths)
-    adapter = 4 * 4 * shape.lora(rank)
-    logits = 2 * 4 * shape.vocabulary * min(tokens, 256)
-    return INTERPRETER_BYTES + shape.weights() + adapter + shape.activations(tokens) + logits
+    prompt, answer = longest
+    mapped, width = is_mapped(shape, device, precision), bytes_each(precision)
+    how = Training(
+        Batch(2 * pairs, prompt + answer, bytes_each=width),
+        rank=settings.lora.r,
+        accumulates=pairs < settings.effective_batch,
+    )
+    moments = (
+        training(shape, how, mapped=mapped),
+        scoring(shape, prompt, answer, mapped=mapped, bytes_each=width, worker="training"),
+        merging(shape, mapped=is_mapped(shape, "cpu")),
+    )
+    return max(moments, key=lambda parts: sum(parts.values()))
 
 
-def _basis(rows: float, tokens: float, known: bool, runs: int) -> str:
-    size = f"{rows:,.0f} pairs of about {tokens:,.0f} tokens"
-    rates = f"{runs} earlier runs" if runs else "a default speed of this processor"
-    return f"{size}, {rates}" + ("" if known else "; model or data not known yet, so sizes are assumed")
+def fitting(
+    shape: Shape,
+    settings: DpoSettings,
+    longest: tuple[float, float],
+    device: str,
+    precision: str,
+    limit: float,
+    most: int,
+) -> int:
+    """The largest micro-batch up to `most` pairs whose forecast, at its upper end, is within `limit` bytes; 1 if none is."""
+
+    def upper_end(pairs: int) -> float:
+        return estimated(dpo_parts(shape, settings, pairs, longest, device, precision), certain=shape.certain).high
+
+    return largest_batch(upper_end, limit, settings.effective_batch, most)
+
+
+def _basis(rows: float, tokens: float, longest: float, known: bool, measured: bool) -> str:
+    size = f"{rows:,.0f} pairs of about {tokens:,.0f} tokens, answers of at most {longest:,.0f} with their prompt"
+    speed = "measured speed of this device" if measured else "a default speed of this device"
+    return f"{size}, {speed}" + ("" if known else "; model or data not known yet, so sizes are assumed")

@@ -164,7 +164,7 @@ def test_nothing_to_compare_once_the_subject_is_the_alias() -> None:
     assert kind.settled(settings, Standing({"subject": "x"}, {"champion": "x"}, {})) is None
 
 
-def test_forecast_learns_from_earlier_runs() -> None:
+def test_forecast_grows_with_the_items() -> None:
     kind = Evaluate()
     settings = EvaluateSettings.model_validate({"subject": "s", "baseline": "b", "data": "d"})
     model = {"parameters": 134_515_008, "layers": 30, "hidden": 576, "intermediate": 1536, "vocabulary": 49152}

@@ -193,7 +193,9 @@ def test_forecast_goes_by_the_name_and_says_so() -> None:
     kind = find("causal_lm")
     assert kind is not None
     named = kind.forecast(CausalLmSettings(source=SMOLLM), {}, HERE, History())
-    unnamed = kind.forecast(CausalLmSettings(source="model"), {}, HERE, History())
+    unnamed = kind.forecast(CausalLmSettings(source="model.gguf"), {}, HERE, History())
+    copied = kind.forecast(CausalLmSettings(source="model"), {}, HERE, History())
+    assert copied.memory.high < unnamed.memory.low
     assert "name of the source" in named.basis
     assert "not known" in unnamed.basis
     assert unnamed.memory.high / unnamed.memory.low > named.memory.high / named.memory.low

@@ -5,6 +5,7 @@ import json
 import math
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from aifw.errors import CheckpointInvalid, InputInvalid, JobError, JobStopped
-from aifw.hardware.machine import Cpu, Machine, Memory
+from aifw.hardware.machine import Cpu, Machine, Measured, Memory
 from aifw.job import Control, Input, Job, latest_checkpoint
-from aifw.kind import History, InputFacts, Past
+from aifw.kind import History, InputFacts
 from aifw.models.chat import EncodedPair
 from aifw.models.load import load, quiet
 from aifw.models.pairs import Encoded
@@ -288,19 +289,22 @@ def test_micro_batch_divides(tmp_path: Path, inputs: dict[str, Input]) -> None:
     assert asking.notes == ["micro-batch 4 instead of 5, so that it divides 12"]
 
 
-def test_forecast_grows_with_the_work_and_learns() -> None:
+def test_forecast_grows_with_the_work_and_the_longest_pair() -> None:
     kind, settings = Dpo(), DpoSettings.model_validate({"model": "m", "data": "d"})
     model = {"parameters": 134_515_008, "layers": 30, "hidden": 576, "intermediate": 1536, "vocabulary": 49152}
-    data = {"rows": 240, "chars_prompt": 90.0, "chars_chosen": 180.0, "chars_rejected": 180.0}
+    data = {"rows": 240, "chars_prompt": 90.0, "chars_chosen": 180.0, "chars_rejected": 180.0, "chars_longest": 400}
     known = {"model": InputFacts("m", model, True), "data": InputFacts("d", data, True)}
     first = kind.forecast(settings, known, HERE, History())
     assert first.memory.low < first.memory.mid < first.memory.high < 4 * 1024**3
     twice = kind.forecast(settings.model_copy(update={"epochs": 2}), known, HERE, History())
     assert twice.work == pytest.approx(2 * first.work)
     assert twice.memory == first.memory
-    learned = kind.forecast(settings, known, HERE, History((Past(2e9, 100, first.work),)))
-    assert learned.seconds.mid == pytest.approx(100)
-    assert learned.seconds.high < first.seconds.high
+    assert first.memory.high <= 1.5 * first.memory.low
+    assert sum(first.parts.values()) == pytest.approx(first.memory.mid)
+    fast = replace(HERE, measured={"cpu": Measured(throughput={"fp32": 1e12})})
+    assert kind.forecast(settings, known, fast, History()).seconds.mid < first.seconds.mid
+    longer = {**known, "data": InputFacts("d", {**data, "chars_longest": 4000}, True)}
+    assert kind.forecast(settings, longer, HERE, History()).memory.mid > first.memory.mid
     blind = kind.forecast(settings, {}, HERE, History())
     assert "assumed" in blind.basis
     assert blind.memory.high / blind.memory.mid > first.memory.high / first.memory.mid
