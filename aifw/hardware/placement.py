@@ -11,69 +11,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
 from aifw.errors import UsageError
 from aifw.hardware.cores import Cores
 from aifw.hardware.machine import Machine
-
-Column = Literal["npu", "integrated_gpu", "discrete_gpu", "ncs2", "performance_cores", "efficient_cores", "cloud"]
-"""Sorts of devices."""
-Rating = Literal["best", "good", "acceptable", "fallback", "never"]
-"""How well a sort of device does a workload, best first."""
-Workload = Literal[
-    "embeddings",
-    "vector_search",
-    "lora_training",
-    "dpo",
-    "sft",
-    "full_training",
-    "ppo",
-    "inference",
-    "int8_inference",
-    "reranking",
-    "gating",
-    "data",
-]
-"""Sorts of work."""
-
-COLUMNS: tuple[Column, ...] = get_args(Column)
-RATINGS: tuple[Rating, ...] = get_args(Rating)
-WORKLOADS: tuple[Workload, ...] = get_args(Workload)
+from aifw.hardware.workloads import COLUMNS, RATINGS, WORKLOADS, Column, Rating
 
 Matrix = Mapping[str, Mapping[Column, Rating]]
 """Rating by workload and column; a column that is not there is `never`."""
-
-WORKLOAD_WORDS: Mapping[str, str] = MappingProxyType(
-    {
-        "embeddings": "embedding",
-        "vector_search": "vector search",
-        "lora_training": "LoRA training",
-        "dpo": "DPO",
-        "sft": "supervised fine-tuning",
-        "full_training": "training of all weights",
-        "ppo": "PPO",
-        "inference": "inference",
-        "int8_inference": "INT8 inference",
-        "reranking": "reranking",
-        "gating": "gating",
-        "data": "reading and preparing data",
-    }
-)
-"""Workloads for people, to follow "best for"."""
-
-COLUMN_WORDS: Mapping[Column, str] = MappingProxyType(
-    {
-        "npu": "an NPU",
-        "integrated_gpu": "a GPU that computes in the machine's memory",
-        "discrete_gpu": "a GPU with memory of its own",
-        "ncs2": "a Neural Compute Stick 2",
-        "performance_cores": "the performance cores, or all cores where they are of one kind",
-        "efficient_cores": "the efficient and low-power cores",
-        "cloud": "a rented machine",
-    }
-)
-"""Columns for people."""
 
 LABELS: Mapping[Column, str] = MappingProxyType(
     {

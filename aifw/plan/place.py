@@ -12,18 +12,8 @@ from functools import cached_property
 
 from aifw.errors import MemoryRefused, Refused, UsageError
 from aifw.hardware.machine import Machine
-from aifw.hardware.placement import (
-    COLUMNS,
-    LABELS,
-    RATINGS,
-    WORKLOAD_WORDS,
-    Column,
-    Place,
-    Rating,
-    overridden,
-    places,
-    shipped,
-)
+from aifw.hardware.placement import LABELS, Place, overridden, places, shipped
+from aifw.hardware.workloads import COLUMNS, RATINGS, WORKLOAD_WORDS, Column, Rating
 from aifw.kind import AnyKind, Forecast, History, InputFacts
 from aifw.plan.columns import about
 from aifw.plan.forecast import forecast_at

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from typing_extensions import TypeAliasType
 
-from aifw.hardware.placement import COLUMN_WORDS, WORKLOAD_WORDS, Column, Rating, Workload
+from aifw.hardware.workloads import COLUMN_WORDS, WORKLOAD_WORDS, Column, Rating, Workload
 from aifw.settings import Duration, Settings, Size
 
 NUMBERED_DEVICE_PATTERN = r"^(xpu|cuda|npu|ncs2):(0|[1-9][0-9]{0,2})$"

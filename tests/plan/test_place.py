@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from aifw.errors import MemoryRefused, Refused, UsageError
 from aifw.hardware.cores import Cores
 from aifw.hardware.machine import Accelerator, Cpu, Machine, Memory
-from aifw.hardware.placement import COLUMNS, RATINGS, WORKLOADS, column_of, overridden, shipped
+from aifw.hardware.placement import column_of, overridden, shipped
+from aifw.hardware.workloads import COLUMNS, RATINGS, WORKLOADS
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
 from aifw.plan.model import Placement
 from aifw.plan.place import Surroundings, choose

@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from toys import KINDS, spec
 
 from aifw.cli.init import STARTER
+from aifw.hardware.workloads import COLUMNS, RATINGS, WORKLOADS
 from aifw.kind import builtin_kinds
 from aifw.spec import parse
 from aifw.spec import schema as module
@@ -93,6 +94,13 @@ VALID = [
     spec(
         seed=3.0,
         hardware={"threads": "auto", "devices": ["xpu:0", "cpu"], "memory": {"budget": 4096, "reserve": "1.5 GB"}},
+    ),
+    spec(hardware={"devices": {"npu": ["embeddings"], "xpu:1": "all", "efficient_cores": []}}),
+    spec(
+        hardware={
+            "placement": {"dpo": {"npu": "never", "cloud": "best"}, "data": {}},
+            "memory": {"profile": "aggressive"},
+        }
     ),
     spec(aliases={"best": {"initial": "a"}}, datasets={"a": {"kind": "field"}}),
     spec(seed="${defaults.seed}", defaults={"seed": 3}),
@@ -228,6 +236,53 @@ def test_headers_are_judged_alike(key: str, value: Any, toy_farm: None, tmp_path
         codes = {each.code for each in invalid.diagnostics}
     # References are beyond a schema.
     assert TOYS.is_valid(tree) == (not codes - {"AIFW031", "AIFW035"})
+
+
+DEVICE_NAMES = st.sampled_from(
+    ["cpu", "xpu", "xpu:0", "cuda:12", "npu", "npu:01", "gpu", "efficient_cores", "auto", ""]
+)
+USES = st.one_of(
+    st.sampled_from(["all", "dpo", None]), st.lists(st.sampled_from(["dpo", "data", "vectors", 3]), max_size=2)
+)
+RATED = st.dictionaries(
+    st.sampled_from(["npu", "cpu", "cloud", "integrated_gpu"]), st.sampled_from(["best", "never", "-", None, True])
+)
+HARDWARE = st.fixed_dictionaries(
+    {},
+    optional={
+        "devices": st.one_of(
+            DEVICE_NAMES, st.lists(DEVICE_NAMES, max_size=3), st.dictionaries(DEVICE_NAMES, USES, max_size=3)
+        ),
+        "placement": st.dictionaries(st.sampled_from(["dpo", "data", "training"]), RATED, max_size=2),
+        "memory": st.fixed_dictionaries({}, optional={"profile": st.sampled_from(["conservative", "bold", 1])}),
+    },
+)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@given(hardware=HARDWARE)
+def test_hardware_is_judged_alike(hardware: dict[str, Any], toy_farm: None, tmp_path: Path) -> None:
+    tree = spec(hardware=hardware)
+    path = tmp_path / "spec.yaml"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    try:
+        load([path])
+        valid = True
+    except SpecInvalid:
+        valid = False
+    assert TOYS.is_valid(tree) == valid
+
+
+def test_editors_are_offered_every_workload_column_and_device() -> None:
+    hardware = TOYS.schema["definitions"]["HardwareSettings"]["properties"]
+    offered = hardware["placement"]["else"]["properties"]
+    assert tuple(offered) == WORKLOADS
+    assert all(each["description"] for each in offered.values())
+    columns = TOYS.schema["definitions"]["Ratings"]["properties"]
+    assert tuple(columns) == COLUMNS
+    assert all(each["description"] and each["examples"] == list(RATINGS) for each in columns.values())
+    (mapping,) = (each for each in hardware["devices"]["else"]["anyOf"] if each.get("type") == "object")
+    assert {"cpu", "xpu", "cuda", *COLUMNS} == set(mapping["properties"])
 
 
 def test_validation_is_strict() -> None:
