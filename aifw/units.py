@@ -118,7 +118,7 @@ def format_bytes(size: float) -> str:
         value = size / 1024**power
         if value < (1000 if unit == "KiB" else 100) or unit == "TiB":
             return f"{value:.0f} {unit}" if unit == "KiB" or value >= 100 else f"{value:.1f} {unit}"
-        if unit == "MiB" and value < 1000:
+        if unit in {"MiB", "GiB"} and value < 1000:
             return f"{value:.0f} {unit}"
     raise AssertionError  # pragma: no cover - TiB takes the rest
 

@@ -21,7 +21,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "explain": ("Write", "Say more about an error code or a kind."),
     "completion": ("Prepare", "Print the script with which a shell completes names."),
     "doctor": ("Prepare", "Say what is installed and what a spec still needs."),
-    "hardware": ("Prepare", "Show what this machine has, can compute on, and was measured to do."),
+    "hardware": ("Prepare", "Show what this machine has and can do."),
     "fetch": ("Prepare", "Bring models and wheels ahead of time."),
     "feedback": ("Prepare", "Import, count and export user feedback."),
     "plan": ("Change", "Show what would change, where, and what it takes."),

@@ -71,8 +71,8 @@ class Measurement(NamedTuple):
 def summary(figures: Sequence[Figure]) -> Mapping[str, Measured]:
     """What planning uses, by device.
 
-    Of several figures the one counts that uses most threads, and of those torch's for fp32 and bf16, because training computes with
-    it, and OpenVINO's for int8, because quantised models run there.
+    Of several figures torch's count for fp32 and bf16, because training computes with it, and OpenVINO's for int8, because quantised
+    models run there; of those the fastest, however many threads it took.
     """
     found: dict[str, Measured] = {}
     for device in dict.fromkeys(figure.device for figure in figures):
@@ -90,7 +90,7 @@ def summary(figures: Sequence[Figure]) -> Mapping[str, Measured]:
 
 
 def _best(figures: Sequence[Figure], favoured: str) -> Figure | None:
-    return max(figures, key=lambda each: (each.threads or 0, each.library == favoured), default=None)
+    return max(figures, key=lambda each: (each.library == favoured, each.value), default=None)
 
 
 def measurement_from(document: Any) -> Measurement:

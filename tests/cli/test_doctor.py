@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -15,6 +16,10 @@ from aifw.cli.doctor import command
 from aifw.cli.installed import Installation, Package, satisfies, torch_build
 from aifw.hardware.cores import Cores
 from aifw.hardware.libraries import ipex_mismatch
+from aifw.hardware.machine import Accelerator
+from aifw.hardware.probe import probe
+from aifw.hardware.profile import write_profile
+from aifw.hardware.runtime import Library, Runtime, RuntimeDevice
 from aifw.kind import ArtifactKind, find
 
 SPEC = """
@@ -272,3 +277,36 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_not_installed_at_all() -> None:
     assert Installation("no-such-package").extras() == {}
     assert Installation("no-such-package").version("no-such-package") is None
+
+
+def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU and an NPU that the kernel knows of."""
+    found = dataclasses.replace(
+        probe(),
+        detected=(
+            Accelerator("xpu:0", "Intel Arc Graphics 8086:7D55", "xe"),
+            Accelerator("npu", "Intel NPU 8086:7D1D", "intel_vpu", "npu"),
+        ),
+    )
+    monkeypatch.setattr("aifw.hardware.probe.probe", lambda: found)
+
+
+def test_accelerators_nobody_asked_about(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _machine(monkeypatch)
+    _, findings = _findings()
+    assert findings["xpu:0"]["state"] == "note"
+    assert findings["xpu:0"]["text"].endswith("driver xe; nobody asked the libraries yet")
+    assert findings["xpu:0"]["remedy"] == "aifw hardware --refresh"
+
+
+def test_what_libraries_said_is_repeated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _machine(monkeypatch)
+    devices = tuple(RuntimeDevice(name, "torch", name, name) for name in ("cpu", "xpu:0"))
+    libraries = (Library("torch", "2.13.0+xpu"), Library("openvino", "2026.4.1", "crashed: SIGSEGV"))
+    write_profile(folder / ".aifw", runtime=Runtime(libraries, devices, {"openvino npu": "it finds no such device"}))
+    status, findings = _findings()
+    assert status == 0
+    assert findings["torch"]["text"] == "2.13.0+xpu, computes on cpu, xpu:0"
+    assert (findings["openvino"]["state"], findings["openvino"]["text"]) == ("note", "crashed: SIGSEGV")
+    assert findings["xpu:0"]["text"].endswith("jobs can compute on it")
+    assert findings["npu"]["text"].endswith("jobs cannot compute on it: openvino: it finds no such device")
