@@ -182,3 +182,37 @@ def test_numbers_as_short_as_they_can_be_read() -> None:
 def test_a_verdict_without_numbers_has_no_lines() -> None:
     assert list(verdict_lines({"decision": "better", "metrics": []})) == []
     assert list(verdict_lines({"metrics": [{"metric": "latency"}]})) == ["latency"]
+
+
+def test_what_the_pool_decides_is_told_in_a_line_each(narrator: Narrator) -> None:
+    gib = 1024**3
+    (line,) = _hear(narrator, "pool.waits", "stages.dpo", needs=3 * gib, available=gib)
+    assert line == "· stages.dpo   waits for memory that others hold: needs 3.0 GiB, 1.0 GiB can be had"
+    _start(narrator)
+    pressure = {"available": gib // 2, "reserve": gib, "psi": None}
+    lines = [_hear(narrator, "pool.pressure", level=level, **pressure) for level in ("hold", "shrink", "pause", "ok")]
+    assert [len(each) for each in lines] == [1] * 4
+    assert lines[0] == [
+        "· memory: short, nothing more is started, 512 MiB can be had, 1.0 GiB reserved for everything else"
+    ]
+    (line,) = _hear(narrator, "job.shrink_asked", "stages.dpo", held=2 * gib)
+    assert line == "· stages.dpo   asked to take less memory; it holds 2.0 GiB"
+    assert "stages.dpo" in narrator.running
+
+
+def test_a_job_that_paused_waits_again_and_says_where_it_is(narrator: Narrator) -> None:
+    _start(narrator)
+    (line,) = _hear(narrator, "job.paused", "stages.dpo", because="memory is short", checkpoint=41)
+    assert line == "‖ stages.dpo   paused, saved at step 41: memory is short"
+    assert not narrator.running
+    assert "stages.dpo" in narrator.waiting
+    _start(narrator)
+    assert "stages.dpo" not in narrator.waiting
+    (line,) = _hear(narrator, "job.paused", "stages.dpo", because="memory is short", checkpoint=None)
+    assert "nothing saved: it starts again later" in line
+    assert narrator.counts.stopped == []
+
+
+def test_a_job_over_its_limit_is_told_once(narrator: Narrator) -> None:
+    _start(narrator)
+    assert _hear(narrator, "job.over_limit", "stages.dpo", used=3, limit=2) == []
