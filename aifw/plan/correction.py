@@ -4,7 +4,8 @@ Three rules, each for memory and for time:
 
 - The middle is scaled by the weighted median of the ratios, which one odd run cannot move far. A run counts more the more its size
   and settings resemble those of the job and the fewer runs of the engine have passed since. The fewer there are, the more the median
-  is drawn towards no correction, as normal shrinkage has it: little, since kinds err by far more than repeated runs differ.
+  is drawn towards no correction, as normal shrinkage has it: little by runs of the same job, since kinds err by far more than repeated
+  runs differ, and more by runs of other jobs, where a kind errs differently from job to job.
 - The range is a prediction interval on the logarithms of the ratios, with 5 % on either side. Its scatter is a conjugate estimate
   (Gelman et al., Bayesian Data Analysis, 2.6: a scaled inverse chi-square prior): what half of the range that the kind states would
   mean, worth four runs, and the scatter that was seen. So it narrows with runs that agree, widens with runs that do not, and never
@@ -47,6 +48,7 @@ class Quantity:
             ten for time, which follows from a machine nobody has looked at.
         least: The logarithm by which either end of the range is at least away from the middle.
         fixed_scatter: As `scatter`, of what no ratio scales.
+        job_share: How much of what a kind is unsure of differs from job to job, as a share of the standard deviation its range means.
     """
 
     idle: float
@@ -55,12 +57,7 @@ class Quantity:
     mistake: float
     least: float
     fixed_scatter: float
-
-    @property
-    def doubt(self) -> float:
-        """Runs that the expectation of no correction is worth."""
-        share = self.scatter / self.mistake
-        return share * share
+    job_share: float
 
     def above(self, value: float) -> float:
         """What a ratio scales."""
@@ -89,7 +86,7 @@ def scaled(estimate: Estimate, quantity: Quantity, runs: list[Run], exceeded: li
     count = fsum(weights)
     median = _weighted_median([run.ratio for run in runs], weights) if runs else 0.0
     least = max((each.ratio * each.likeness for each in exceeded if _still_holds(each, runs)), default=-inf)
-    ratio = max(median * count / (count + quantity.doubt), least)
+    ratio = max(median * count / (count + _doubt(estimate, quantity, runs, median)), least)
     middle = quantity.above(estimate.mid)
     known_wrong = min(abs(ratio), 2 * _ONE_SIDE * quantity.scatter)
     spread = _spread(runs, weights, count, median, quantity)
@@ -113,6 +110,21 @@ def scaled(estimate: Estimate, quantity: Quantity, runs: list[Run], exceeded: li
     )
     total = quantity.fixed + mid
     return Estimate(total - below, total, total + beyond)
+
+
+def _doubt(estimate: Estimate, quantity: Quantity, runs: list[Run], median: float) -> float:
+    """Runs that the expectation of no correction is worth: the variance from run to run over that of what kinds get wrong.
+
+    Runs of other jobs say less, as far as a kind errs differently from job to job. How much a kind gets wrong in all jobs alike is
+    at least as much as was seen, so a large error is believed sooner than a small one.
+    """
+    alike = max((run.likeness for run in runs), default=1.0)
+    same = quantity.scatter / quantity.mistake
+    from_job_to_job = (
+        quantity.job_share * log(quantity.above(estimate.high) / quantity.above(estimate.low)) / 2 / _ONE_SIDE
+    )
+    other = from_job_to_job / max(from_job_to_job, abs(median)) if from_job_to_job else 0.0
+    return same * same + (1 - alike) * other * other
 
 
 def _weights(runs: list[Run]) -> list[float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from math import inf, log
+from math import inf, log, sqrt
 from typing import Any, TypeGuard
 
 from aifw.hardware.machine import Machine
@@ -30,10 +30,22 @@ _FIXED = 0.75
 _FIXED_STATED = 0.9
 """The same of a worker whose kind says what it holds before the job does anything."""
 _MEMORY = Quantity(
-    WORKER_BYTES, _FIXED * WORKER_BYTES, scatter=0.05, mistake=log(1.25), least=log(1.05), fixed_scatter=0.02
+    WORKER_BYTES,
+    _FIXED * WORKER_BYTES,
+    scatter=0.05,
+    mistake=log(1.25),
+    least=log(1.05),
+    fixed_scatter=0.02,
+    job_share=sqrt(0.5),
 )
 _SECONDS = Quantity(
-    WORKER_SECONDS, _FIXED * WORKER_SECONDS, scatter=0.15, mistake=log(10), least=log(1.1), fixed_scatter=0.15
+    WORKER_SECONDS,
+    _FIXED * WORKER_SECONDS,
+    scatter=0.15,
+    mistake=log(10),
+    least=log(1.1),
+    fixed_scatter=0.15,
+    job_share=0.0,
 )
 _FOUR_TIMES = log(4)
 """A run of a job four times as large counts half."""
