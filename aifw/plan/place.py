@@ -73,7 +73,7 @@ class Surroundings:
         self.budget = memory_budget(spec, snapshot)
         self._hardware = spec.hardware
         self._threads = total_threads(spec, snapshot)
-        self._options: dict[tuple[str, tuple[str, ...]], Options] = {}
+        self._options: dict[tuple[str, str, tuple[str, ...]], Options] = {}
 
     @cached_property
     def places(self) -> tuple[Place, ...]:
@@ -86,7 +86,7 @@ class Surroundings:
         Raises:
             UsageError: The kind names a workload that the matrix does not have.
         """
-        key = (kind.workload, kind.runs_on)
+        key = (kind.name, kind.workload, kind.runs_on)
         if key not in self._options:
             self._options[key] = self._found(kind)
         return self._options[key]

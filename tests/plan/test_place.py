@@ -179,6 +179,15 @@ def test_why_a_better_place_is_not_used() -> None:
     assert "iGPU: best, but `hardware.devices` does not give it dpo" in text
 
 
+def test_what_is_said_of_one_kind_is_not_said_of_another() -> None:
+    here = around(machine("npu"))
+    one, other = resource("embeddings", runs_on=("cpu",)), resource("embeddings", runs_on=("cpu",))
+    type(other.kind).name = "other"
+    said = [choose(each, {}, History(), here, {})[0].next_best for each in (one, other)]
+    assert "asked does not run there" in said[0]
+    assert "other does not run there" in said[1]
+
+
 def test_nothing_else_is_said_to_be_nothing_else() -> None:
     found = placed(resource("data"), machine(layout=None), placement={"data": {"efficient_cores": "never"}}, threads=1)
     assert (found.label, found.next_best) == ("cpu", "nothing else here is rated for reading and preparing data")
