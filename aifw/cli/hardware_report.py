@@ -250,11 +250,11 @@ def _measured(profile: Profile) -> Iterator[tuple[str, str]]:
         stale = next((each for each in profile.stale if "measured" in each), "")
         yield "", stale or "nothing yet; `aifw hardware --measure` does"
         return
-    table = [("device", "what", "threads", "median", "lowest to highest", "through")]
+    table = [("device", "what", "threads", "median", "spread", "through")]
     table += [
         (
             each.device,
-            "memory, read" if each.quantity == "bandwidth" else f"{each.precision} product",
+            "memory, read" if each.quantity == "bandwidth" else f"{each.precision} {_how_computed(each, profile)}",
             "" if each.threads is None else f"{each.threads}",
             f"{_amount(each.value)} {_unit(each)}",
             f"{_amount(each.lowest)} to {_amount(each.highest)}",
@@ -267,6 +267,14 @@ def _measured(profile: Profile) -> Iterator[tuple[str, str]]:
     yield "", _how(found)
     for failure in found.failures:
         yield "", f"not measured: {failure}"
+
+
+def _how_computed(figure: Figure, profile: Profile) -> str:
+    """A product, or an emulated one: on a processor that has not this format itself, by what the library says."""
+    for device in profile.runtime.devices if profile.runtime is not None else ():
+        if (device.name, device.library) == (figure.device, figure.library) and device.name == "cpu":
+            return "product" if figure.precision in {"int8", *device.precisions} else "emulated"
+    return "product"
 
 
 def _how(found: Measurement) -> str:

@@ -19,5 +19,4 @@ def device_name(target: str) -> str:
 
 def target_name(name: str, listed: tuple[str, ...]) -> str | None:
     """What OpenVINO calls a device of a spec, among those it lists, or None."""
-    wanted = "cpu" if name == "cpu" else name
-    return next((target for target in listed if device_name(target) == wanted), None)
+    return next((target for target in listed if device_name(target) == name), None)

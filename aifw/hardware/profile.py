@@ -11,9 +11,10 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aifw.hardware.libraries import installed_versions
 from aifw.hardware.machine import Accelerator, Machine, Measured
@@ -49,8 +50,7 @@ _NOT_ASKED = "not asked yet"
 _PCI = r"\b[0-9A-Fa-f]{4}:[0-9A-Fa-f]{4}\b"
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(NamedTuple):
     """What is known of this machine beyond what the kernel tells.
 
     Attributes:
@@ -62,7 +62,7 @@ class Profile:
     """
 
     runtime: Runtime | None = None
-    measured: Mapping[str, Measured] = field(default_factory=dict, hash=False)
+    measured: Mapping[str, Measured] = MappingProxyType({})
     asked_at: str = ""
     measurement: Measurement | None = None
     stale: tuple[str, ...] = ()
