@@ -112,7 +112,7 @@ def test_this_machine() -> None:
 
 def test_a_gpu_without_driver_is_there_but_not_usable(own_tree: Tree) -> None:
     root = own_tree(
-        "core-ultra-7-155h",
+        "core-ultra-7-155h-xe",
         {
             "sys/bus/pci/devices/0000:03:00.0/uevent": "PCI_CLASS=30000\nPCI_ID=8086:56A0\nPCI_SLOT_NAME=0000:03:00.0",
             "sys/bus/pci/devices/0000:00:0c.0/class": "0x120000",
@@ -123,7 +123,7 @@ def test_a_gpu_without_driver_is_there_but_not_usable(own_tree: Tree) -> None:
     )
     found = {each.name: each for each in accelerators(root)}
     assert list(found) == ["xpu:0", "xpu:1", "npu", "npu:1"], "an accelerator card of another sort is no NPU"
-    assert found["xpu:0"].driver == "i915"
+    assert found["xpu:0"].driver == "xe"
     assert found["xpu:1"] == Accelerator(
         "xpu:1", "Intel Arc A770 8086:56A0", "none", "discrete_gpu", None, "the kernel has no driver bound to it"
     )
@@ -137,7 +137,7 @@ def test_virtual_functions_given_away_are_not_ours(own_tree: Tree) -> None:
         f"{gone}/uevent": "DRIVER=vfio-pci\nPCI_CLASS=30000\nPCI_ID=8086:7D55\nPCI_SLOT_NAME=0000:00:02.1",
         f"{gone}/physfn/uevent": "DRIVER=i915",
     }
-    assert [each.name for each in accelerators(own_tree("core-ultra-7-155h", files))] == ["xpu:0", "npu"]
+    assert [each.name for each in accelerators(own_tree("core-ultra-7-155h-xe", files))] == ["xpu:0", "npu"]
 
 
 def test_partitions_of_a_gpu_are_one(own_tree: Tree) -> None:
@@ -156,7 +156,7 @@ def test_gpus_cuda_cannot_use_come_last(own_tree: Tree) -> None:
 
 
 def test_a_node_that_is_not_passed_through_is_a_finding(own_tree: Tree) -> None:
-    root = own_tree("core-ultra-7-155h")
+    root = own_tree("core-ultra-7-155h-xe")
     shutil.rmtree(root / "dev")
     for name, node in (("xpu:0", "dri/renderD128"), ("npu", "accel/accel0")):
         assert (
@@ -237,11 +237,11 @@ damage = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_hostile_contents(data: st.DataObject, captured: Captured, tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("hostile") / "root"
-    shutil.copytree(captured(data.draw(st.sampled_from(LISTINGS))), root)
+    shutil.copytree(captured(data.draw(st.sampled_from(LISTINGS))), root, ignore=shutil.ignore_patterns("system"))
     files = sorted(path for path in root.rglob("*") if path.is_file())
     for path in data.draw(st.lists(st.sampled_from(files), min_size=1, max_size=25, unique=True)):
         path.unlink()

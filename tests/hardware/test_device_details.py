@@ -88,7 +88,7 @@ def test_xe(captured: Captured) -> None:
 def test_xe_throttled(own_tree: Own) -> None:
     throttle = f"{GPU}/tile0/gt0/freq0/throttle"
     files = {f"{throttle}/status": "1", f"{throttle}/reason_ratl": "1"}
-    found = detail(own_tree("core-ultra-7-258v", files), "xpu:0")
+    found = detail(own_tree("core-ultra-7-155h-xe", files), "xpu:0")
     told(found, {"tile0/gt0 throttled by": "ratl"})
 
 
@@ -146,7 +146,7 @@ def test_an_arc_card_beside_a_processor_s_gpu(captured: Captured) -> None:
 
 @pytest.mark.parametrize("value", ["", "fast", "-100", "99999999", "\x1b[31m"])
 def test_an_absurd_frequency_is_unknown(value: str, own_tree: Own) -> None:
-    found = detail(own_tree("core-ultra-7-258v", {f"{GPU}/tile0/gt0/freq0/rp0_freq": value}), "xpu:0")
+    found = detail(own_tree("core-ultra-7-155h-xe", {f"{GPU}/tile0/gt0/freq0/rp0_freq": value}), "xpu:0")
     assert "tile0/gt0 frequency highest" not in found.facts
     assert lacks(found, "tile0/gt0 frequency highest")
 
@@ -185,7 +185,7 @@ def test_an_npu_of_an_older_kernel(captured: Captured) -> None:
 def test_firmware_of_an_npu(folder: str, own_tree: Own) -> None:
     debug = f"sys/kernel/debug/accel/{folder}"
     files = {f"{debug}/fw_version": "Oct  7 2025*NPU40xx*", f"{debug}/fw_name": "intel/vpu/vpu_40xx_v1.bin"}
-    found = detail(own_tree("core-ultra-7-258v", files), "npu")
+    found = detail(own_tree("core-ultra-7-155h-xe", files), "npu")
     told(found, {"firmware version": "Oct  7 2025*NPU40xx*", "firmware file": "intel/vpu/vpu_40xx_v1.bin"})
 
 
@@ -193,7 +193,7 @@ def test_busy_time_of_an_npu(captured: Captured, own_tree: Own) -> None:
     root = captured("core-ultra-7-258v")
     device = next(each for each in find_devices(Tree(root)) if each.sort == "accel")
     assert busy_time(root, device) == 98231744
-    assert busy_time(own_tree("core-ultra-7-258v", {f"{NPU}/npu_busy_time_us": "soon"}), device) is None
+    assert busy_time(own_tree("core-ultra-7-155h-xe", {f"{NPU}/npu_busy_time_us": "soon"}), device) is None
 
 
 def test_amd_s_npu_tells_nothing(captured: Captured) -> None:
