@@ -90,15 +90,17 @@ def memory_limit(found: Groups, unknown: list[str] | None = None) -> int | None:
 def memory_left(found: Groups) -> int | None:
     """Bytes that can still be used before the tightest group is at its limit, or None if no visible group has one.
 
-    File pages that were not used lately (`inactive_file`) are given back under pressure and so do not count as used.
+    Pages of files are given back under pressure, those used lately too, and so do not count as used: the kernel turns no more of
+    them inactive than it needs, so that a group whose cache is hot looks full until the moment memory is asked for.
     """
     left: list[int] = []
     for group in found.memory:
         used = memory_used(group)
         limits = _memory_limits(group, None) if used is not None else []
         if limits and used is not None:
-            pages = "total_inactive_file" if group.version == 1 else "inactive_file"
-            cached = field(group, "memory.stat", pages).value or 0
+            total = "total_" if group.version == 1 else ""
+            pages = (f"{total}inactive_file", f"{total}active_file")
+            cached = sum(field(group, "memory.stat", each).value or 0 for each in pages)
             left.append(max(0, min(limits) - max(0, used - cached)))
     return min(left, default=None)
 
@@ -110,6 +112,7 @@ def memory_used(group: Group) -> int | None:
 
 def memory_limits(group: Group) -> tuple[tuple[str, Number], ...]:
     """The memory limits of one group, by the name of the file that tells them; `max` and what version 1 prints for it are none."""
+    found: tuple[tuple[str, Number], ...]
     if group.version == 1:
         # What lies above the root of a namespace is invisible, but version 1 still tells the smallest limit of all.
         found = (
@@ -211,7 +214,7 @@ def _mounts(text: str) -> dict[str, tuple[str, str]]:
     for line in text.splitlines():
         left, _, right = line.partition(" - ")
         words, kind = left.split(" "), right.split(" ")
-        if len(words) < 5 or kind[0] not in {"cgroup", "cgroup2"}:
+        if len(words) < 5 or kind[0] not in {"cgroup", "cgroup2"} or ".." in words[4].split("/"):
             continue
         where = (_unescape(words[3]), _unescape(words[4]))
         if kind[0] == "cgroup2":

@@ -33,7 +33,7 @@ def _process(code: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_what_is_left_in_a_container() -> None:
-    assert pool.available(TREES / "container-v2") == 4 * GIB - (1536 - 384) * MIB
+    assert pool.available(TREES / "container-v2") == 4 * GIB - (1536 - 384 - 128) * MIB
     assert pool.available(TREES / "service-v2") == 4 * GIB
 
 
