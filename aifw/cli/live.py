@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from aifw.cli.narrate import Narrator
+from aifw.cli.narrate import PAUSED, Narrator
 from aifw.plan.columns import about, padded
 from aifw.units import format_bytes
 
@@ -57,6 +57,8 @@ class LiveProgress:
         for address in [] if narrator.stopping else waiting[:_MOST_WAITING]:
             blockers = [each for each in self._after.get(address, ()) if each in narrator.running or each in waiting]
             text = f"waits for {', '.join(blockers)}" if blockers else "waits for room"
+            if narrator.waiting.get(address) == PAUSED:
+                text = "paused, goes on when there is room"
             lines.append(Text(f"· {padded(address, size)}   {text}", style="dim"))
         facts = [f"pool {format_bytes(narrator.used)} of {format_bytes(narrator.budget)}", about(now - self._began)]
         if len(waiting) > _MOST_WAITING:

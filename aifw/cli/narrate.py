@@ -15,6 +15,8 @@ from aifw.plan.model import CHANGES
 from aifw.plan.render import Style, plain
 from aifw.units import format_bytes, format_seconds
 
+PAUSED = "paused"
+"""What happens to a resource whose job makes room, in place of its action."""
 _SHORT = {
     "ok": "enough again",
     "hold": "short, nothing more is started",
@@ -113,7 +115,7 @@ class Narrator:
     Attributes:
         tells_progress: Lines also say when a job starts and, now and then, how far it is; for output that is not redrawn.
         running: Jobs that run, by address.
-        waiting: Resources that something will still happen to, in order.
+        waiting: Resources that something will still happen to, in order, and what: an action of the plan, or `PAUSED`.
         forecasts: Of each job that was started.
         finished: The `job.finished` event of each job that is done.
     """
@@ -228,7 +230,7 @@ class Narrator:
 
     def _on_job_paused(self, event: Mapping[str, Any], address: str) -> Iterable[str]:
         self.running.pop(address, None)
-        self.waiting[address] = "paused"
+        self.waiting[address] = PAUSED
         step = event.get("checkpoint")
         kept = f"paused, saved at step {step}" if step is not None else "paused, nothing saved: it starts again later"
         yield self.row("‖", "warn", address, f"{kept}: {event['because']}")
