@@ -120,12 +120,14 @@ def test_permission_denied_is_unknown_not_unlimited(monkeypatch: pytest.MonkeyPa
         ("9:memory:/a\0b", "30 23 0:26 / /x rw - cgroup c rw,memory"),
         ("0::/" + "d/" * 5000, "30 23 0:26 / /x rw - cgroup2 c rw"),
         ("0::/../../..", "30 23 0:26 /../.. /../../x rw - cgroup2 c rw"),
+        ("0::/../../other", "30 23 0:26 / /x rw - cgroup2 c rw"),
     ],
 )
 def test_memberships_and_mounts_that_are_none(own_tree: Own, cgroup: str, mountinfo: str) -> None:
     root = own_tree(files={"proc/self/cgroup": cgroup, "proc/self/mountinfo": mountinfo})
     found = groups(root)
-    assert all(group.path.is_relative_to(root) for group in (*found.memory, *found.cpu, *found.cpuset))
+    for group in (*found.memory, *found.cpu, *found.cpuset):
+        assert ".." not in group.path.relative_to(root).parts
     assert len(found.memory) <= 65
     assert find_limits(Tree(root)).memory == ()
 
@@ -134,3 +136,10 @@ def test_a_group_whose_name_is_not_of_this_language(own_tree: Own) -> None:
     root = own_tree(files=MOUNTED | {"proc/self/cgroup": "0::/größe", "sys/fs/cgroup/größe/memory.max": "4096000"})
     assert memory_limit(groups(root)) == 4096000
     assert find_limits(Tree(root)).memory[0].group == "/größe"
+
+
+@pytest.mark.parametrize("text", ["nonsense", "0::relative", "4:memory"])
+def test_a_membership_that_is_none_is_not_no_limit(own_tree: Own, text: str) -> None:
+    found = groups(own_tree(files=MOUNTED | {"proc/self/cgroup": text}))
+    assert found.memory == ()
+    assert found.unknown.endswith("/proc/self/cgroup names no group")
