@@ -67,7 +67,9 @@ def find_frequencies(tree: Tree) -> FrequenciesFound:
         key = tuple(getattr(policy, name) for name in FrequencyPolicy.__slots__)
         alike.setdefault(key, (policy, []))[1].append(cpu)
     if silent:
-        which = "the processors" if len(silent) == len(processors) else f"processor {silent[0]} and {len(silent) - 1} more"
+        which = (
+            "the processors" if len(silent) == len(processors) else f"processor {silent[0]} and {len(silent) - 1} more"
+        )
         reasons.add(
             f"the frequencies of {which} are unknown: the kernel does not steer them (no cpufreq), as in most virtual machines"
         )
