@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from aifw.hardware.child import answers
-from aifw.hardware.openvino_devices import FAMILIES, device_name
+from aifw.hardware.openvino_devices import FAMILIES, device_name, gpu_identity
 
 _SIDE = 16
 _FACTS: Mapping[str, str] = {
@@ -66,7 +65,7 @@ def _device(openvino: Any, core: Any, target: str) -> dict[str, Any]:
         "library": "openvino",
         "target": target,
         "what": _property(core, target, "FULL_DEVICE_NAME"),
-        "pci": _pci(core, target, supported),
+        "pci": gpu_identity(core, target) if "GPU_DEVICE_ID" in supported else "",
         "memory": int(memory) if memory.isdecimal() and int(memory) else None,
         "precisions": [_PRECISIONS[each] for each in capabilities if each in _PRECISIONS],
         "facts": facts,
@@ -80,12 +79,6 @@ def _property(core: Any, target: str, name: str) -> str:
     except (RuntimeError, TypeError) as error:
         return f"unknown: {_last_line(error)}"
     return f"{value}".removeprefix("Type.").removeprefix("<Type: '").removesuffix("'>")
-
-
-def _pci(core: Any, target: str, supported: frozenset[str]) -> str:
-    """Vendor and device: the GPU's property for it, or what stands in its full name."""
-    said = _property(core, target, "GPU_DEVICE_ID") if "GPU_DEVICE_ID" in supported else ""
-    return f"8086:{int(said, 16):04X}" if re.fullmatch("(0x)?[0-9A-Fa-f]{1,4}", said) else ""
 
 
 def _why_none(core: Any, family: str) -> str:

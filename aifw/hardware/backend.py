@@ -11,7 +11,7 @@ from typing import Any, Literal
 from aifw.errors import DependencyMissing, JobError
 from aifw.hardware.libraries import CUDA_ORDER, IPEX, OPENVINO, TORCH, installed_versions, ipex_mismatch
 from aifw.hardware.machine import Measured
-from aifw.hardware.openvino_devices import device_name, target_name
+from aifw.hardware.openvino_devices import device_name, gpu_identity, target_name
 from aifw.hardware.precision import Precision, bf16_is_faster
 
 LibraryName = Literal["torch", "openvino"]
@@ -204,7 +204,7 @@ def _openvino(device: str, wanted: Wanted, threads: int, measured: Mapping[str, 
         raise DependencyMissing(f"OpenVINO cannot be used: {error}", hint="pip install 'aifw[openvino]'") from error
     core = openvino.Core()
     listed = tuple(core.available_devices)
-    target = target_name(device, listed)
+    target = _same_gpu(core, device, listed) or target_name(device, listed)
     if target is None:
         here = ", ".join(map(device_name, listed)) or "nothing"
         raise JobError(
@@ -240,6 +240,27 @@ def _openvino(device: str, wanted: Wanted, threads: int, measured: Mapping[str, 
         config=config,
         notes=tuple(notes),
     )
+
+
+def _same_gpu(core: Any, device: str, listed: tuple[str, ...]) -> str | None:
+    """Of several GPUs the one torch gives this number to: OpenVINO may count them in another order. None where that is not plain."""
+    gpus = [target for target in listed if target.partition(".")[0] == "GPU"]
+    family, _, number = device.partition(":")
+    if family != "xpu" or len(gpus) < 2 or device not in _listed_by_torch():
+        return None
+    import torch
+
+    identity = getattr(torch.xpu.get_device_properties(int(number)), "device_id", None)
+    wanted = f"8086:{identity:04X}" if isinstance(identity, int) else ""
+    same = [target for target in gpus if gpu_identity(core, target) == wanted]
+    return same[0] if len(same) == 1 else None
+
+
+def _listed_by_torch() -> list[str]:
+    try:
+        return _with_torch()
+    except DependencyMissing:
+        return []
 
 
 def _own_format(device: str, capabilities: frozenset[str], measured: Mapping[str, Measured]) -> Wanted:

@@ -165,9 +165,27 @@ def _collected(told: list[Mapping[str, Any]], versions: Mapping[str, str]) -> Ru
             absent["answers"] = f"an answer was not understood: {error!r}"
     if IPEX in versions and (mismatch := ipex_mismatch(versions[IPEX], versions.get(TORCH))):
         libraries[IPEX] = Library(IPEX, versions[IPEX], mismatch)
+    found = _numbered_alike(tuple(devices.values()))
     answers = ask_tools()
     tools = tuple(ToolDevice(each.tool, each.address, each.name, each.driver, each.memory) for each in answers.devices)
-    return Runtime(tuple(libraries.values()), tuple(devices.values()), absent, tools, answers.unknown)
+    return Runtime(tuple(libraries.values()), found, absent, tools, answers.unknown)
+
+
+def _numbered_alike(devices: tuple[RuntimeDevice, ...]) -> tuple[RuntimeDevice, ...]:
+    """OpenVINO's GPUs by the numbers torch gives them, where the PCI identities leave no doubt about which is which."""
+    told: dict[str, dict[str, list[str]]] = {TORCH: {}, OPENVINO: {}}
+    for each in devices:
+        if each.name.startswith("xpu:") and each.pci:
+            told[each.library].setdefault(each.pci, []).append(each.name)
+    if told[TORCH].keys() != told[OPENVINO].keys() or any(
+        len(each) > 1 for side in told.values() for each in side.values()
+    ):
+        return devices
+    names = {pci: name for pci, (name,) in told[TORCH].items()}
+    return tuple(
+        each._replace(name=names[each.pci]) if each.library == OPENVINO and each.pci in names else each
+        for each in devices
+    )
 
 
 def runtime_from(document: Any) -> Runtime:

@@ -235,6 +235,29 @@ def test_openvinos_devices_that_are_not_here(
     assert ("INFERENCE_NUM_THREADS" in found.config) == (device == "cpu")
 
 
+@pytest.mark.parametrize(("identities", "target"), [({"GPU.0": "0x7d55", "GPU.1": "0xe20b"}, "GPU.1"), ({}, "GPU.0")])
+def test_of_several_gpus_the_one_torch_means(
+    monkeypatch: pytest.MonkeyPatch, identities: dict[str, str], target: str
+) -> None:
+    openvino = pytest.importorskip("openvino")
+
+    class Core(_Core):
+        def get_property(self, target: str, name: str) -> Any:
+            if name != "GPU_DEVICE_ID":
+                return super().get_property(target, name)
+            if target not in identities:
+                raise RuntimeError("unsupported")
+            return identities[target]
+
+    class Gpus(_Gpus):
+        def get_device_properties(self, index: int) -> Any:
+            return type("Properties", (), {"device_id": [0xE20B, 0x7D55][index]})
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    monkeypatch.setattr(torch, "xpu", Gpus(2, True))
+    assert backend_for("xpu:0", library="openvino").target == target
+
+
 def test_a_format_a_device_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     openvino = pytest.importorskip("openvino")
     monkeypatch.setattr(openvino, "Core", _Core)

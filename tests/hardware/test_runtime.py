@@ -194,6 +194,18 @@ def test_why_not_collects_what_each_library_said() -> None:
     assert runtime.computing("openvino") == ()
 
 
+def test_both_libraries_number_gpus_alike() -> None:
+    def gpu(library: str, name: str, pci: str) -> RuntimeDevice:
+        return RuntimeDevice(name, library, name, name, pci)
+
+    torchs = (gpu("torch", "xpu:0", "8086:E20B"), gpu("torch", "xpu:1", "8086:7D55"))
+    others = (gpu("openvino", "xpu:0", "8086:7D55"), gpu("openvino", "xpu:1", "8086:E20B"))
+    assert [each.name for each in asked._numbered_alike((*torchs, *others))] == ["xpu:0", "xpu:1", "xpu:1", "xpu:0"]
+    twins = tuple(each._replace(pci="8086:E20B") for each in others)
+    assert asked._numbered_alike((*torchs, *twins)) == (*torchs, *twins)
+    assert asked._numbered_alike(others) == others
+
+
 def test_the_values_need_no_library() -> None:
     assert "torch" in COMPUTING
     assert asked.__name__ in sys.modules
