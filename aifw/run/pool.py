@@ -102,8 +102,9 @@ class Pool:
             return False
         found, pressure = self._source()
         self._held = {each.entry.id: each.meter.held for each in running}
-        beyond = max(0, sum(self._held.values()) - self._limits.memory)
-        reading = Reading(now, found, self.ledger.promised(self._held), beyond, pressure)
+        held = sum(self._held.values())
+        beyond = max(0, held - self._limits.memory)
+        reading = Reading(now, found, held, self.ledger.promised(self._held), beyond, pressure)
         before = self.gauge.level
         self._reading = reading
         self.gauge = followed(self.gauge, reading, self._limits.reserve)

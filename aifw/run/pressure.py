@@ -63,13 +63,15 @@ class Reading:
     Attributes:
         at: When, by a clock that only goes forward.
         available: What could be had.
-        promised: What running jobs have reserved of that and do not hold yet.
+        held: What running jobs hold together.
+        promised: What they have reserved beyond that.
         beyond: What running jobs hold together beyond the budget of the spec, or 0.
         pressure: PSI, or None where the kernel does not tell it.
     """
 
     at: float
     available: int
+    held: int = 0
     promised: int = 0
     beyond: int = 0
     pressure: Pressure | None = None
@@ -126,7 +128,8 @@ def _asked(recent: Sequence[Reading], watermark: int, spare: float = 0.0) -> Lev
     if above < 0 or (pressure is not None and pressure.full_10s >= _FULL_PERCENT):
         return Level.SHRINK
     free = above - reading.promised
-    going = free + _AHEAD * min(0.0, slope([(each.at, each.available - each.promised) for each in recent]))
+    # What our own jobs take and give back is no trend: that was reserved.
+    going = free + _AHEAD * min(0.0, slope([(each.at, each.available + each.held) for each in recent]))
     # What is promised was compared with the reserve when it was: a little less than that is no news.
     if free < -half / 2 or going < -half or (pressure is not None and pressure.some_10s >= _SOME_PERCENT):
         return Level.HOLD

@@ -20,7 +20,7 @@ def follow(amounts: list[float], every: float = 0.25, *, promised: int = 0, psi:
     """Gauges after readings of so many GiB, one after another."""
     found, gauge = [], Gauge()
     for index, amount in enumerate(amounts):
-        gauge = followed(gauge, Reading(100 + index * every, round(amount * GIB), promised, pressure=psi), RESERVE)
+        gauge = followed(gauge, Reading(100 + index * every, round(amount * GIB), 0, promised, pressure=psi), RESERVE)
         found.append(gauge)
     return found
 
@@ -58,7 +58,14 @@ def test_a_job_that_takes_what_it_reserved_is_no_trend() -> None:
     gauge = Gauge()
     for step in range(20):
         taken = step * GIB // 4
-        gauge = followed(gauge, Reading(step * 0.25, 7 * GIB - taken, 5 * GIB - taken), RESERVE)
+        gauge = followed(gauge, Reading(step * 0.25, 7 * GIB - taken, taken, 5 * GIB - taken), RESERVE)
+        assert gauge.level == Level.OK
+
+
+def test_that_a_job_is_admitted_or_ends_is_no_trend() -> None:
+    there, gauge = 7 * GIB, Gauge()
+    for step, (held, promised) in enumerate([(0, 0), (0, 0), (0, 5 * GIB), (4 * GIB, GIB), (4 * GIB, GIB), (0, 0)]):
+        gauge = followed(gauge, Reading(step * 0.25, there - held, held, promised), RESERVE)
         assert gauge.level == Level.OK
 
 

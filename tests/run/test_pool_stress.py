@@ -302,3 +302,30 @@ def test_a_job_that_takes_more_than_there_is_is_ended_by_the_engine_and_not_by_t
     assert failed["error"]["message"].startswith("out of memory limit at step ")
     assert failed["checkpoint"] >= 1
     assert _killed_by_the_kernel(limited) == 0
+
+
+READ = """
+import os, sys
+with open(sys.argv[1], "wb") as file:
+    for _ in range(300):
+        file.write(os.urandom(2**20))
+    os.fsync(file.fileno())
+for _ in range(3):
+    with open(sys.argv[1], "rb", buffering=0) as file:
+        while file.read(2**20):
+            pass
+"""
+
+
+def test_a_page_cache_that_fills_the_group_is_no_shortage(stack: Any, limited: Path) -> None:
+    stress = Stress(stack, limited)
+    # Read again and again, as a data set is in training: the kernel counts such pages as active, and gives them back all the same.
+    subprocess.run(_within(limited, [sys.executable, "-c", READ, str(stack.folder / "data")]), check=True)
+    stack.write(
+        "hardware: {memory: {reserve: 96MiB, patience: 20s}}\n"
+        "stages:\n  a: {kind: toy_heavy, text: x, hold: 240MiB, steps: 10}\n"
+    )
+    stress.start()
+    assert stress.finish()["results"] == {"stages.a": "done"}
+    assert not [event for event in stress.events() if event["event"].startswith("pool.")]
+    assert _killed_by_the_kernel(limited) == 0
