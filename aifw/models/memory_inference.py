@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from aifw.models.memory import FLOAT, WORKERS, Batch, in_heap
+from dataclasses import replace
+
+from aifw.models.memory import FLOAT, LARGEST_HEAP_BLOCK, WORKERS, Batch
 from aifw.models.size import Shape
 
 BATCH_TOKENS = 2048
 BATCH_LOGITS = 24 * 1024**2
 """Most positions, and most logits, of a batch that is scored; a single pair may exceed them."""
 
-_CALL_BYTES = 40e6
+_CALL_BYTES = 25e6
 """What libraries load or keep once a model is loaded and called. Measured."""
-_HOLES = 1.0
-"""Bytes the heap keeps or cannot use for each byte of a block's temporaries. Measured with glibc 2.36."""
+_HOLES, _HOLES_BESIDE_MAPPINGS = 8, 14
+"""Tensors of all positions and the width of the model that the heap makes room for and cannot use again, since an aligned block does not
+fit into the hole that one of its size left: fewer where the wider tensors of the feed-forward part, which come and go in the
+heap as well, leave room for them. Measured with glibc 2.36."""
+GRAPH_BYTES_OF_BLOCK = 3.9e6
+"""What OpenVINO's graph and kernels of one block take beside its weights. Measured with OpenVINO 2026.4."""
+_CONVERSION_BYTES = 83e6
+"""What tracing, frontend and compression load or keep. Measured with OpenVINO 2026.4 and NNCF 3.4."""
+_EMBEDDING_COPIED = 0.38
+"""Of the embeddings, what is there twice while a model is traced. Measured."""
 _LOGIT_COPIES = 2
 """Logits, and the exponentials of how far they are below their largest."""
 _SAMPLE_COPIES = 4
@@ -79,6 +89,47 @@ def embedding(shape: Shape, batch: Batch, *, mapped: bool) -> dict[str, float]:
     return _inference(shape, batch, mapped=mapped, kept=0.0, logits=0.0, worker="embedding")
 
 
+def openvino(shape: Shape, batch: Batch, *, weight_bytes: int = 1, whole_logits: bool = True) -> dict[str, float]:
+    """Parts of a process that loads a model of OpenVINO for the processor and asks it.
+
+    The weights are held twice: mapped from their file, which costs nothing here, and laid out anew for the kernels, fp32 while the
+    model is compiled, INT8 when it is first asked.
+
+    Args:
+        shape: Of the model.
+        batch: Asked at once.
+        weight_bytes: Of one weight: 4, or 1 for INT8.
+        whole_logits: Logits of all positions are asked for; the plugin keeps them beside what it gives back.
+    """
+    positions = batch.tokens if whole_logits else batch.rows
+    return {
+        "worker": WORKERS["openvino"],
+        "graph": GRAPH_BYTES_OF_BLOCK * shape.layers,
+        "weights": weight_bytes * (shape.linear + shape.embedding),
+        "activations": 2 * forward_of_block(shape, replace(batch, attention="sdpa", padded=False)),
+        "logits": 2 * FLOAT * positions * shape.vocabulary,
+    }
+
+
+def openvino_conversion(shape: Shape, *, mapped: bool, compressed: bool) -> dict[str, float]:
+    """Parts of a process that converts a model of torch for OpenVINO.
+
+    Args:
+        shape: Of the model.
+        mapped: Its weights stay in their file; see `aifw.models.memory.is_mapped`.
+        compressed: They are compressed to INT8, which are there beside the others.
+    """
+    matrices = 1 if shape.tied else 2
+    return {
+        "worker": WORKERS["conversion"],
+        "libraries": _CONVERSION_BYTES,
+        "graph": GRAPH_BYTES_OF_BLOCK * shape.layers,
+        "weights": 0.0 if mapped else shape.weights(),
+        "embeddings": _EMBEDDING_COPIED * FLOAT * matrices * shape.embedding,
+        "compressed weights": shape.parameters if compressed else 0.0,
+    }
+
+
 def converting(shape: Shape) -> dict[str, float]:
     """Parts of a process that turns a quantised file into plain weights: in fp32 first, then in half of that."""
     return {
@@ -97,7 +148,9 @@ def copying() -> dict[str, float]:
 def _inference(
     shape: Shape, batch: Batch, *, mapped: bool, kept: float, logits: float, worker: str
 ) -> dict[str, float]:
-    block = forward_of_block(shape, batch)
+    block, states = forward_of_block(shape, batch), batch.bytes_each * batch.tokens * shape.hidden
+    wide = batch.bytes_each * batch.tokens * shape.intermediate
+    holes = _HOLES if wide < LARGEST_HEAP_BLOCK else _HOLES_BESIDE_MAPPINGS
     # While a position is added to the cache, one block's keys and values are there twice.
     doubled = kept / max(1.0, shape.layers)
     return {
@@ -107,5 +160,5 @@ def _inference(
         "cache": kept + doubled,
         "activations": block,
         "logits": max(0.0, logits - block),
-        "allocator": _HOLES * in_heap(block, shape, batch),
+        "allocator": holes * states if states < LARGEST_HEAP_BLOCK else 0.0,
     }

@@ -83,7 +83,7 @@ def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
         {"gradients": max(early, output), "activations": kept + again + passing},
         {
             "gradients": max(early, gradients - of_block),
-            "activations": (states if how.checkpointing else 0.0) + block + passing,
+            "activations": block + passing,
         },
         {"gradients": gradients, "optimizer": fixed["optimizer"] + 2 * FLOAT * _largest(shape, how.rank)},
     ]
