@@ -1,4 +1,8 @@
-"""Temperatures and the points at which something is done about them (driver-api/thermal/sysfs-api.rst of the kernel)."""
+"""Temperatures and the points at which something is done about them.
+
+AMD's processors have no thermal zone; their driver tells temperatures as a monitoring chip does. Formats:
+driver-api/thermal/sysfs-api.rst, hwmon/sysfs-interface.rst and hwmon/k10temp.rst of the kernel.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from dataclasses import dataclass
 from aifw.hardware.tree import Number, Reasons, Tree, plain
 
 _FOLDER = "sys/class/thermal"
+_CHIPS = "sys/class/hwmon"
+_OF_PROCESSORS = frozenset({"k10temp", "zenpower"})
 _COLDEST, _HOTTEST = -60_000, 250_000
 """Thousandths of a degree that silicon in a computer does not pass."""
 _NOT_SET = frozenset({0, -274_000, -273_150, -273_200, -273_000})
@@ -35,8 +41,8 @@ class Zone:
     """One sensor.
 
     Attributes:
-        name: Folder: `thermal_zone3`.
-        kind: What it measures, as its driver calls it: `x86_pkg_temp` is the processor.
+        name: Where it is: `thermal_zone3`, `hwmon2/temp1`.
+        kind: What it measures, as its driver calls it: `x86_pkg_temp` and `k10temp Tctl` are the processor.
         celsius: Degrees now.
         trips: Points that are set.
     """
@@ -64,10 +70,32 @@ def find_thermal(tree: Tree) -> ThermalFound:
     """Read what there is."""
     reasons = Reasons()
     names, problem = tree.names(_FOLDER, "thermal_zone[0-9]{1,4}")
-    if not names:
+    of_processors = _chips(tree, reasons)
+    if not names and not of_processors:
         why = f"/{_FOLDER} lists no thermal zone, as in most virtual machines"
         reasons.add(f"temperatures are unknown: {problem or why}")
-    return ThermalFound(tuple(_zone(tree, name, reasons) for name in names), reasons.all())
+    return ThermalFound((*(_zone(tree, name, reasons) for name in names), *of_processors), reasons.all())
+
+
+def _chips(tree: Tree, reasons: Reasons) -> tuple[Zone, ...]:
+    found: list[Zone] = []
+    chips, _ = tree.names(_CHIPS, "hwmon[0-9]{1,4}")
+    for chip in chips:
+        driver = tree.text(f"{_CHIPS}/{chip}/name")
+        if driver not in _OF_PROCESSORS:
+            continue
+        inputs, _ = tree.names(f"{_CHIPS}/{chip}", "temp[0-9]{1,3}_input")
+        for each in inputs:
+            sensor = each.removesuffix("_input")
+            label = plain(tree.text(f"{_CHIPS}/{chip}/{sensor}_label"), 40)
+            kind = f"{driver} {label}".rstrip()
+            now = tree.number(f"{_CHIPS}/{chip}/{each}", _COLDEST, _HOTTEST)
+            if now.value in _NOT_MEASURED:
+                now = Number(None, f"/{_CHIPS}/{chip}/{each} says zero degrees, as sensors do that are not there")
+            if now.value is None:
+                reasons.add(f"the temperature of {kind} is unknown: {now.why}")
+            found.append(Zone(f"{chip}/{sensor}", kind, None if now.value is None else now.value / 1000, ()))
+    return tuple(found)
 
 
 def _zone(tree: Tree, name: str, reasons: Reasons) -> Zone:

@@ -61,5 +61,26 @@ def test_a_cold_machine_is_believed(own_tree: Callable[..., Path]) -> None:
     assert found.zones[0].celsius == -12.0
 
 
+def test_amd_tells_the_processor_as_a_chip_does(captured: Callable[[str], Path]) -> None:
+    found = find_thermal(Tree(captured("ryzen-9-7950x")))
+    assert [(each.name, each.kind, each.celsius) for each in found.zones] == [
+        ("thermal_zone0", "acpitz", 16.8),
+        ("hwmon4/temp1", "k10temp Tctl", 52.0),
+        ("hwmon4/temp3", "k10temp Tccd1", 43.25),
+        ("hwmon4/temp4", "k10temp Tccd2", 41.5),
+    ]
+    assert found.unknown == ()
+
+
+@pytest.mark.parametrize(("text", "why"), [("0", "says zero degrees"), ("hot", "holds `hot`"), ("999999", "cannot be")])
+def test_a_chip_that_says_nothing_true(own_tree: Callable[..., Path], text: str, why: str) -> None:
+    chip = "sys/class/hwmon/hwmon0"
+    files = {f"{chip}/name": "k10temp", f"{chip}/temp1_input": text, "sys/class/hwmon/hwmon1/name": "nvme"}
+    found = find_thermal(Tree(own_tree(files=files)))
+    assert [(each.kind, each.celsius) for each in found.zones] == [("k10temp", None)]
+    assert len(found.unknown) == 1
+    assert why in found.unknown[0]
+
+
 def test_without_zones(tmp_path: Path) -> None:
     assert find_thermal(Tree(tmp_path)).unknown == ("temperatures are unknown: /sys/class/thermal does not exist",)
