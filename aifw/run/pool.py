@@ -152,8 +152,8 @@ class Pool:
         if not alone:
             self._alone_since.pop(address, None)
             return False
-        waited = time.monotonic() - self._alone_since.setdefault(address, time.monotonic())
-        if waited >= self._limits.patience:
+        now = time.monotonic()
+        if now - self._alone_since.setdefault(address, now) >= self._limits.patience:
             raise self._refusal(wants, free)
         return False
 
