@@ -1,6 +1,7 @@
 """What a process tree holds at its most, found out by looking often enough.
 
-What counts is anonymous and shared memory, as in `aifw.hardware.pool`. The kernel keeps a peak (`VmHWM`), but that one counts mapped
+What counts is anonymous and shared memory, as in `aifw.hardware.pool`, and what a GPU or NPU without memory of its own holds of the
+machine's. The kernel keeps a peak (`VmHWM`), but that one counts mapped
 files too, so it says nothing about memory that would be missing elsewhere. A look at one process reads two counters of the kernel
 (`RssAnon` and `RssShmem` of /proc/PID/status, see filesystems/proc.rst) and takes some microseconds however much the process holds.
 """
@@ -13,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aifw.hardware.pool import descendants, held_by_tree
+from aifw.hardware.pool import descendants, held_by_devices, held_by_tree
 
 _ROOT = Path("/")
 _CHILDREN_EVERY = 0.25
-"""Seconds between two looks for processes below: finding them costs as much as fifty looks at the counters."""
+"""Seconds between two looks for processes below and for devices in use: these cost as much as fifty looks at the counters."""
 _EXACT_EVERY = 0.5
 _EXACT_SHARE = 0.05
 """Most of a processor that looks at exact shares may take: each walks over every page of every process."""
@@ -48,6 +49,7 @@ class Meter:
         self._children_due = 0.0
         self._exact_due = 0.0
         self._beside = 0
+        self._devices = 0
 
     def look(self) -> int | None:
         """Look now.
@@ -60,7 +62,9 @@ class Meter:
             return None
         now = time.monotonic()
         if now >= self._children_due:
-            self._below = bool(descendants(self._process, self._root))
+            below = descendants(self._process, self._root)
+            self._below = bool(below)
+            self._devices = held_by_devices((self._process, *below), self._root)
             self._children_due = now + _CHILDREN_EVERY
         if not self._below:
             self._beside = 0
@@ -68,7 +72,7 @@ class Meter:
             together = held_by_tree(self._process, self._root)
             self._beside = (together if together is not None else own) - own
             self._exact_due = now + max(_EXACT_EVERY, (time.monotonic() - now) / _EXACT_SHARE)
-        self.held = max(0, own + self._beside)
+        self.held = max(0, own + self._beside + self._devices)
         self.peak = max(self.peak, self.held)
         return self.held
 

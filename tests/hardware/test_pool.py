@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from aifw.hardware import pool
+from aifw.hardware.meter import Meter
 
 TREES = Path(__file__).parent / "trees"
 GIB = 1024**3
@@ -129,3 +130,39 @@ def test_a_kernel_thread_has_no_numbers(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "status").write_text("Name:\tkthreadd\n")
     assert pool.held(7, tmp_path) is None
+
+
+def _opened(root: Path, process: int, number: int, what: str, told: str = "") -> None:
+    folder = root / "proc" / str(process)
+    for name in ("fd", "fdinfo"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "fd" / str(number)).symlink_to(what)
+    (folder / "fdinfo" / str(number)).write_text(f"pos:\t0\nflags:\t02100002\n{told}")
+
+
+XE = "drm-driver:\txe\ndrm-client-id:\t7\ndrm-pdev:\t0000:00:02.0\ndrm-resident-{}:\t{} KiB\ndrm-resident-vram0:\t999 KiB\n"
+
+
+def test_memory_that_a_gpu_holds_for_a_process_is_counted_once(tmp_path: Path) -> None:
+    assert pool.held_by_devices([10], tmp_path) == 0, "a process that is gone"
+    _opened(tmp_path, 10, 0, "/dev/null", XE.format("system", 5))
+    assert pool.held_by_devices([10], tmp_path) == 0
+    _opened(tmp_path, 10, 3, "/dev/dri/renderD128", XE.format("gtt", 4096))
+    _opened(tmp_path, 10, 4, "/dev/dri/renderD128", XE.format("gtt", 4096))
+    assert pool.held_by_devices([10], tmp_path) == 4096 * 1024, "the same client through another file"
+    npu = "drm-driver:\tintel_vpu\ndrm-client-id:\t1\ndrm-pdev:\t0000:00:0b.0\ndrm-resident-memory:\t10 MiB\n"
+    _opened(tmp_path, 10, 5, "/dev/accel/accel0", npu)
+    i915 = "drm-driver:\ti915\ndrm-client-id:\t8\ndrm-pdev:\t0000:00:02.0\ndrm-resident-system0:\t1 MiB\ndrm-resident-stolen-system0:\t1 MiB\n"
+    _opened(tmp_path, 10, 6, "/dev/dri/card0", i915)
+    assert pool.held_by_devices([10], tmp_path) == (4 + 10 + 1) * MIB
+    _opened(tmp_path, 11, 3, "/dev/dri/renderD128", XE.format("gtt", 4096))
+    assert pool.held_by_devices([10, 11, 12], tmp_path) == (4 + 10 + 1) * MIB, (
+        "the same client in a process that was forked"
+    )
+
+
+def test_a_meter_adds_what_devices_hold(tmp_path: Path) -> None:
+    _status(tmp_path, 10, 100, 20)
+    (tmp_path / "proc/10/stat").write_text("10 (a) S 1 0 0\n")
+    _opened(tmp_path, 10, 3, "/dev/dri/renderD128", XE.format("system", 50))
+    assert Meter(10, tmp_path).look() == 170 * 1024
