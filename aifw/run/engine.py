@@ -69,7 +69,8 @@ class Engine:
         self._rank = {
             step.address: (-1.0 if step.start is None else step.start, index) for index, step in enumerate(plan.steps)
         }
-        self._waiting = {step.address: step for step in plan.steps}
+        self._waiting: dict[str, Step] = {}
+        self._wait(*plan.steps)
         self._replaced = set(plan.replaced)
         self._running: dict[int, Running] = {}
         self._inputs = Inputs(store, snapshot, self.outcome.results)
@@ -131,11 +132,16 @@ class Engine:
         """Put a job that saved its state back in the row; it goes on where it was once there is room."""
         address = running.step.address
         self._paused[address] = running
-        self._waiting[address] = running.step
+        self._wait(running.step)
         # From its checkpoint: what was to be made from nothing has been begun by now.
         self._replaced.discard(address)
         if self._endings.checkpoint(running.entry.key) is None:
             self._watch.saved_nothing(running)
+
+    def _wait(self, *steps: Step) -> None:
+        """Put steps where they belong in the row."""
+        waiting = [*self._waiting.values(), *steps]
+        self._waiting = {step.address: step for step in sorted(waiting, key=lambda step: self._rank[step.address])}
 
     def _relay(self, running: Running) -> None:
         for row in running.tail.read():
@@ -152,7 +158,7 @@ class Engine:
         waits, progressed = False, True
         while progressed:
             waits = progressed = False
-            for step in sorted(self._waiting.values(), key=lambda step: self._rank[step.address]):
+            for step in list(self._waiting.values()):
                 if self._stopping or self.outcome.replan:
                     return False
                 ready = all(each in self.outcome.results for each in step.after)

@@ -10,7 +10,7 @@ from pathlib import Path
 from aifw.boundary import boundary
 from aifw.executors.base import Executor
 from aifw.run.finish import keep_result
-from aifw.run.order import read_result
+from aifw.run.order import Order, read_result
 from aifw.state import jobs
 from aifw.state.artifacts import no_space_named
 from aifw.state.store import Store
@@ -39,7 +39,8 @@ def recover(store: Store, executor: Executor) -> Recovered:
             executor.adopt(folder, entry.pid, entry.pid_start, GRACE_SECONDS + 5)
             result = read_result(folder)
             if result is not None and result["status"] == "done":
-                keep_result(store, entry, result, {**result["usage"], "work": 0.0, "recovered": True})
+                actual = {"work": 0.0, "recovered": True, "device": Order.read(folder).device, "exceeded": False}
+                keep_result(store, entry, result, {**result["usage"], **actual})
                 kept.append(entry.address)
             else:
                 jobs.ended(store, entry.id, "lost")
