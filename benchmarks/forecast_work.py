@@ -3,6 +3,7 @@
     python benchmarks/forecast_work.py FOLDER NAME DESCRIPTOR     # a run of the grid
     python benchmarks/forecast_work.py FOLDER idle:TASK DESCRIPTOR  # the same imports, and nothing done
     python benchmarks/forecast_work.py FOLDER make:MODEL DESCRIPTOR # write a model
+    python benchmarks/forecast_work.py FOLDER accelerate:MODEL DESCRIPTOR  # what accelerate estimates for it
     python benchmarks/forecast_work.py FOLDER convert:MODEL:WEIGHTS DESCRIPTOR  # write it for OpenVINO
 
 A word is written to the descriptor at the beginning of every phase, and `{"done": ..., "seconds": ...}` in the end.
@@ -41,6 +42,8 @@ def main() -> None:
     verb, _, name = what.partition(":")
     if verb == "make":
         make_model(folder, name)
+    elif verb == "accelerate":
+        tell(json.dumps(accelerate_estimate(folder / name)))
     elif verb == "convert":
         model, weights = name.split(":")
         _conversion()
@@ -94,6 +97,22 @@ def make_model(folder: Path, name: str) -> None:
         eos_token_id=2,
     )
     LlamaForCausalLM(config).to(getattr(torch, shape.stored)).save_pretrained(path)
+
+
+def accelerate_estimate(folder: Path) -> dict[str, int]:
+    """Bytes of running and of training a model in fp32, as `accelerate estimate-memory` computes them."""
+    from accelerate import init_empty_weights
+    from accelerate.commands.estimate import estimate_training_usage
+    from accelerate.utils import calculate_maximum_sizes
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder)
+    kind = AutoModel if config.model_type == "bert" else AutoModelForCausalLM
+    config.dtype = "float32"
+    with init_empty_weights():
+        model = kind.from_config(config)
+    total, _ = calculate_maximum_sizes(model)
+    return {"running": total, "training": max(estimate_training_usage(total, "float32").values())}
 
 
 def _torch() -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,27 +36,25 @@ class Watched:
     output: str = ""
 
 
-def watch(
-    command: Sequence[str], *, environment: dict[str, str] | None = None, before: Callable[[], None] | None = None
-) -> Watched:
+def watch(command: Sequence[str], *, environment: dict[str, str] | None = None, group: Path | None = None) -> Watched:
     """Run a command, give it a pipe to write phases to as its last argument, and look at its memory.
 
     Args:
         command: To run; the number of the pipe's descriptor is added to it.
         environment: Added to this process's.
-        before: Called in the child before the command.
+        group: Folder of a control group the process is put in before it becomes the command.
     """
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     found = Watched()
+    enter = [] if group is None else ["sh", "-c", 'echo $$ > "$0" && exec "$@"', os.fspath(group / "cgroup.procs")]
     process = subprocess.Popen(
-        [*command, str(writing)],
+        [*enter, *command, str(writing)],
         pass_fds=(writing,),
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        preexec_fn=before,
     )
     os.close(writing)
     assert process.stdout is not None

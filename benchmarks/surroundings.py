@@ -7,7 +7,7 @@ import platform
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,17 @@ def versions() -> dict[str, str]:
     """Python, SQLite and the packages that planning uses."""
     found = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
     for name in ("aifw", "pydantic", "pydantic-core", "PyYAML", "click"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def packages(names: Iterable[str]) -> dict[str, str]:
+    """Versions of installed packages."""
+    found = {}
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

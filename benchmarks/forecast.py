@@ -1,0 +1,274 @@
+"""How well memory and time are forecast: real runs, each in a process of its own, beside what was forecast for them.
+
+    python benchmarks/forecast.py [--save FILE] [--plot FILE.svg] [--runs WORD ...] [--part fit|held-out|all] [--jobs 1]
+    python benchmarks/forecast.py --limit [--runs WORD ...]     # the same runs in a control group that holds them to the forecast
+    python benchmarks/forecast.py --from FILE [--plot FILE.svg] # the tables again
+
+The runs are those of `forecast_grid.py`. Peak is anonymous and shared memory of the process tree, looked at from outside every two
+milliseconds; mapped files are apart. Errors are taken over the part above an idle worker, which has imported the same libraries
+and does nothing. The time of the first run of each task outside the held-out third calibrates the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import forecast_expected
+import surroundings
+from forecast_grid import GRID, MODELS, Run
+from forecast_limit import limited, why_not
+from forecast_plot import draw
+from memory_of import Watched, watch
+from processes import ENVIRONMENT, tell
+from table import table
+
+from aifw.models.memory import estimated
+
+MEGA = 1e6
+TARGETS = {"middle": 0.10, "runs": 0.90, "under": 0.05, "range": 1.5, "time": 0.30}
+LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "openvino", "nncf", "safetensors")
+
+
+def main() -> int:
+    arguments = _arguments()
+    if arguments.source is not None:
+        result = json.loads(arguments.source.read_text(encoding="utf-8"))
+    else:
+        runs = [
+            run
+            for run in GRID
+            if (not arguments.runs or any(word in run.name for word in arguments.runs))
+            and (arguments.part == "all" or run.held_out == (arguments.part == "held-out"))
+        ]
+        result = _measured(arguments, runs)
+    if arguments.save is not None:
+        arguments.save.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if arguments.plot is not None and not result.get("limited"):
+        arguments.plot.write_text(draw(_rows(result)), encoding="utf-8")
+    if arguments.json:
+        print(json.dumps(result, indent=1))
+    else:
+        print(_limits_text(result) if result.get("limited") else _text(result))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--save", type=Path, help="write the measurements there")
+    parser.add_argument("--from", dest="source", type=Path, help="measurements written by --save")
+    parser.add_argument("--plot", type=Path, help="write a picture (SVG) there")
+    parser.add_argument("--runs", nargs="+", help="only runs whose name holds one of these")
+    parser.add_argument("--part", choices=["fit", "held-out", "all"], default="all", help="which part of the grid")
+    parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
+    parser.add_argument("--limit", action="store_true", help="hold each run to its forecast by a control group")
+    parser.add_argument("--folder", type=Path, help="where models are written and kept; default a temporary folder")
+    return parser.parse_args()
+
+
+def _measured(arguments: argparse.Namespace, runs: Sequence[Run]) -> dict[str, Any]:
+    if arguments.limit and (reason := why_not()) is not None:
+        raise SystemExit(reason)
+    before = surroundings.load()
+    with tempfile.TemporaryDirectory(prefix="aifw-forecast-") as scratch:
+        folder = arguments.folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        _prepare(folder, runs)
+        if arguments.limit:
+            found = {"limited": [_under_limit(folder, run) for run in runs]}
+        else:
+            tasks = sorted({run.task for run in runs})
+            idle = {task: _watched(folder, f"idle:{task}").peak for task in tasks}
+            peers = {
+                name: _watched(folder, f"accelerate:{name}").result for name in sorted({run.model for run in runs})
+            }
+            with ThreadPoolExecutor(arguments.jobs) as pool:
+                seen = list(pool.map(lambda run: _one(folder, run), runs))
+            found = {
+                "idle": idle,
+                "accelerate": peers,
+                "runs": {run.name: asdict(each) for run, each in zip(runs, seen, strict=True)},
+            }
+    return {
+        "benchmark": "forecast",
+        "machine": surroundings.machine(),
+        "versions": surroundings.versions() | surroundings.packages(LIBRARIES),
+        "threads": 1,
+        "load_before": before,
+        "load_after": surroundings.load(),
+        **found,
+    }
+
+
+def _watched(folder: Path, what: str, group: Path | None = None) -> Watched:
+    command = [sys.executable, os.fspath(Path(__file__).with_name("forecast_work.py")), os.fspath(folder), what]
+    found = watch(command, environment=ENVIRONMENT, group=group)
+    if found.code and group is None:
+        raise RuntimeError(f"{what} ended with {found.code}:\n{found.output[-2000:]}")
+    return found
+
+
+def _prepare(folder: Path, runs: Sequence[Run]) -> None:
+    for name in sorted({run.model for run in runs}):
+        if not (folder / name / "config.json").is_file():
+            tell(f"  model {name}: {MODELS[name].layers} blocks of width {MODELS[name].hidden}")
+            _watched(folder, f"make:{name}")
+    for run in runs:
+        if run.task == "openvino_infer" and not (folder / "openvino" / f"{run.model}-{run.weights}.xml").is_file():
+            _watched(folder, f"convert:{run.model}:{run.weights}")
+
+
+def _one(folder: Path, run: Run) -> Watched:
+    found = _watched(folder, run.name)
+    tell(f"  {run.name}: {found.peak / MEGA:,.0f} MB, {found.result['whole']:.0f} s")
+    return found
+
+
+def _under_limit(folder: Path, run: Run) -> dict[str, Any]:
+    high = estimated(forecast_expected.parts_of(run), certain=True).high
+    found = limited(lambda group: _watched(folder, run.name, group), int(high))
+    tell(f"  {run.name}: {'finished' if found.finished else 'KILLED' if found.killed else 'failed'}")
+    return {"name": run.name, **asdict(found)}
+
+
+def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every run with its forecast and the peers', in bytes above the idle worker."""
+    rows = []
+    first: dict[str, float] = {}
+    for run in GRID:
+        if run.name not in result["runs"]:
+            continue
+        seen = result["runs"][run.name]
+        parts = forecast_expected.parts_of(run)
+        forecast, worker, idle = estimated(parts, certain=True), parts["worker"], result["idle"][run.task]
+        job, needed = seen["peak"] - idle, forecast_expected.operations(run)
+        speed = seen["result"]["seconds"] / needed
+        calibrated = not run.held_out and run.task not in first
+        seconds = first.setdefault(run.task, speed) * needed if not run.held_out or run.task in first else None
+        training = run.task in forecast_expected.TRAINING
+        peers = result.get("accelerate", {}).get(run.model, {})
+        rows.append(
+            {
+                "run": run.name,
+                "held_out": run.held_out,
+                "idle": idle,
+                "job": job,
+                "low": forecast.low - worker,
+                "mid": forecast.mid - worker,
+                "high": forecast.high - worker,
+                "whole_range": forecast.high / forecast.low,
+                "under": seen["peak"] / forecast.high - 1,
+                "rule": 4 * 4 * forecast_expected.shape_of(run.model).parameters,
+                "accelerate": peers.get("training" if training else "running"),
+                "seconds": seen["result"]["seconds"],
+                "expected_seconds": None if calibrated else seconds,
+            }
+        )
+    return rows
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    rows = _rows(result)
+    head = (
+        "run",
+        "held out",
+        "measured",
+        "forecast",
+        "error",
+        "low",
+        "high",
+        "4 x weights",
+        "accelerate",
+        "s",
+        "expected",
+    )
+    lines = [
+        (
+            row["run"],
+            "yes" if row["held_out"] else "",
+            f"{row['job'] / MEGA:,.0f}",
+            f"{row['mid'] / MEGA:,.0f}",
+            f"{row['mid'] / row['job'] - 1:+.1%}",
+            f"{row['low'] / MEGA:,.0f}",
+            f"{row['high'] / MEGA:,.0f}",
+            f"{row['rule'] / row['job'] - 1:+.0%}",
+            "" if row["accelerate"] is None else f"{row['accelerate'] / row['job'] - 1:+.0%}",
+            f"{row['seconds']:.2f}",
+            "" if row["expected_seconds"] is None else f"{row['expected_seconds']:.2f}",
+        )
+        for row in rows
+    ]
+    parts = [
+        surroundings.described(result),
+        "MB above an idle worker; the last two columns are seconds of a step, a call or the whole",
+        table(head, lines),
+    ]
+    for name, wanted in (("held out", True), ("fitted to", False)):
+        chosen = [row for row in rows if row["held_out"] == wanted]
+        if chosen:
+            parts.append(f"{name}: {_summary(chosen)}")
+    return "\n\n".join(parts)
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the targets are about, for some of the runs."""
+
+    def shares(name: str) -> list[float]:
+        return [abs(row[name] / row["job"] - 1) for row in rows if row[name] is not None]
+
+    mid = shares("mid")
+    times = [abs(row["expected_seconds"] / row["seconds"] - 1) for row in rows if row["expected_seconds"] is not None]
+    near = sum(error <= TARGETS["middle"] for error in mid)
+    lines = [
+        f"{len(rows)} runs, {sum(row['job'] >= 2 * row['idle'] for row in rows)} of them with a job part twice the idle worker's",
+        f"middle within 10 % of the peak: {near} of {len(mid)} (wanted 90 %); median error {statistics.median(mid):.1%}, largest {max(mid):.1%}",
+        f"peak above the upper end, at most: {max(row['under'] for row in rows):+.1%} (wanted: at most +5 %)",
+        f"upper end / lower end, at most: {max(row['high'] / row['low'] for row in rows):.2f} (wanted 1.5)",
+    ]
+    for name, words in (("rule", "four times the weights"), ("accelerate", "accelerate's estimate")):
+        if found := shares(name):
+            lines.append(
+                f"{words}: within 10 % on {sum(each <= 0.1 for each in found)} of {len(found)}, median error {statistics.median(found):.0%}"
+            )
+    if times:
+        within = sum(each <= TARGETS["time"] for each in times)
+        lines.append(f"time within 30 %: {within} of {len(times)}; median error {statistics.median(times):.0%}")
+    return "\n  ".join(lines)
+
+
+def _limits_text(result: Mapping[str, Any]) -> str:
+    head = ("run", "limit, MB", "peak, MB", "finished", "killed", "limit reached")
+    lines = [
+        (
+            row["name"],
+            f"{row['limit'] / MEGA:,.0f}",
+            f"{row['peak'] / MEGA:,.0f}",
+            "yes" if row["finished"] else "no",
+            "yes" if row["killed"] else "",
+            str(row["pushed"]),
+        )
+        for row in result["limited"]
+    ]
+    killed = sum(row["killed"] for row in result["limited"])
+    finished = sum(row["finished"] for row in result["limited"])
+    return "\n\n".join(
+        [
+            surroundings.described(result),
+            table(head, lines),
+            f"{finished} of {len(lines)} finished within the upper end of their forecast, {killed} killed for want of memory",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
