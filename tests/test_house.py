@@ -227,7 +227,7 @@ VIOLATIONS = {
     "capabilities-without-engine": ("models/load.py", "import aifw.state"),
     "engine-without-capabilities": ("state/store.py", "def late():\n    import aifw.models"),
     "light": ("data/kinds.py", "def late():\n    import numpy"),
-    "workers": ("plan/compile.py", "def late():\n    import aifw.hardware.backend"),
+    "workers": ("plan/compile.py", "def late():\n    import aifw.hardware.libraries.backend"),
 }
 
 

@@ -18,9 +18,9 @@ from aifw.errors import AifwError, ExitStatus
 from aifw.units import format_bytes
 
 if TYPE_CHECKING:
-    from aifw.hardware.cores import Cores
-    from aifw.hardware.profile import Profile
-    from aifw.hardware.runtime import Runtime
+    from aifw.hardware.libraries.profile import Profile
+    from aifw.hardware.libraries.runtime import Runtime
+    from aifw.hardware.processor.cores import Cores
 
 State = Literal["ok", "note", "absent", "missing"]
 
@@ -61,7 +61,7 @@ def command(files: tuple[Path, ...], sets: tuple[str, ...], as_json: bool) -> in
 
     Exit status 0 if SPEC can run, 1 if something it needs is missing.
     """
-    from aifw.hardware.profile import read_profile
+    from aifw.hardware.libraries.profile import read_profile
 
     installation = Installation()
     profile = read_profile(base_folder(files, None) if files else Path(STATE_FOLDER))
@@ -103,8 +103,8 @@ def _system(installation: Installation) -> Iterator[Finding]:
 
 
 def _hardware(profile: Profile) -> Iterator[Finding]:
+    from aifw.hardware.libraries.profile import joined
     from aifw.hardware.probe import probe
-    from aifw.hardware.profile import joined
 
     try:
         machine = joined(probe(), profile)
@@ -135,7 +135,7 @@ def _hardware(profile: Profile) -> Iterator[Finding]:
 
 def _described(cores: Cores) -> str:
     """How many cores there are for work that computes, and which processors are of which kind: `8; performance 0-7, efficient 8-15`."""
-    from aifw.hardware.cpulist import format_cpu_list
+    from aifw.hardware.processor.cpulist import format_cpu_list
 
     physical = len(cores.physical())
     if set(cores.kinds.values()) == {"unknown"}:
@@ -171,7 +171,7 @@ def _kernel(installation: Installation) -> Iterator[Finding]:
 
 def _libraries(installation: Installation, runtime: Runtime | None) -> Iterator[Finding]:
     """What computes models: as it said itself where it was asked, else by its metadata."""
-    from aifw.hardware.libraries import ipex_mismatch
+    from aifw.hardware.libraries.versions import ipex_mismatch
 
     version = installation.version("torch")
     for name in ("torch", "openvino"):

@@ -17,8 +17,8 @@ from aifw.cli.terminal import print_json, show, width
 from aifw.errors import AifwError, ExitStatus, StateError, UsageError
 
 if TYPE_CHECKING:
+    from aifw.hardware.libraries.profile import Profile
     from aifw.hardware.machine import Machine
-    from aifw.hardware.profile import Profile
     from aifw.hardware.survey import Survey
 
 DOCUMENT = "aifw hardware 1"
@@ -37,7 +37,7 @@ def command(state: Path | None, *, as_json: bool, refresh: bool, measuring: bool
     What is told by the kernel is read anew each time. What libraries say and what was measured is kept in the state folder, where
     plans find it too; what no longer holds is ignored, and --refresh and --measure find it out again.
     """
-    from aifw.hardware.profile import read_profile
+    from aifw.hardware.libraries.profile import read_profile
     from aifw.hardware.survey import survey
 
     folder = (state if state is not None else Path(STATE_FOLDER)).absolute()
@@ -60,7 +60,7 @@ def command(state: Path | None, *, as_json: bool, refresh: bool, measuring: bool
 
 def document(found: Survey, machine: Machine | AifwError, profile: Profile) -> dict[str, Any]:
     """All of it as JSON: bytes, seconds, Hz and degrees Celsius; what is unknown is null, and why stands under `unknown`."""
-    from aifw.hardware.profile import plain
+    from aifw.hardware.libraries.profile import plain
 
     refused = [machine.message] if isinstance(machine, AifwError) else []
     return {
@@ -76,8 +76,8 @@ def document(found: Survey, machine: Machine | AifwError, profile: Profile) -> d
 
 def _machine(root: Path, profile: Profile) -> Machine | AifwError:
     """What planning sees; on a machine that does not tell its memory, why it sees nothing."""
+    from aifw.hardware.libraries.profile import joined
     from aifw.hardware.probe import probe
-    from aifw.hardware.profile import joined
 
     try:
         return joined(probe(root), profile)
@@ -86,9 +86,9 @@ def _machine(root: Path, profile: Profile) -> Machine | AifwError:
 
 
 def _find_out(folder: Path, *, measuring: bool) -> None:
+    from aifw.hardware.libraries.profile import write_profile
+    from aifw.hardware.libraries.runtime import ask
     from aifw.hardware.probe import probe
-    from aifw.hardware.profile import write_profile
-    from aifw.hardware.runtime import ask
 
     with _progress() as tell:
         tell("asking torch and OpenVINO", 0, 1)
@@ -96,7 +96,7 @@ def _find_out(folder: Path, *, measuring: bool) -> None:
         runtime = ask()
         measurement = None
         if measuring:
-            from aifw.hardware.measure import measure
+            from aifw.hardware.libraries.measure import measure
 
             measurement = measure(probe(), runtime, tell)
     try:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from aifw.errors import AifwError
-from aifw.hardware.cpulist import format_cpu_list
-from aifw.hardware.findings import DeviceDetail
-from aifw.hardware.libraries import IPEX
+from aifw.hardware.devices.findings import DeviceDetail
+from aifw.hardware.libraries.measurement import Figure, Measurement
+from aifw.hardware.libraries.profile import Profile
+from aifw.hardware.libraries.runtime import Runtime, ToolDevice
+from aifw.hardware.libraries.versions import IPEX
 from aifw.hardware.machine import Accelerator, Machine
-from aifw.hardware.measurement import Figure, Measurement
-from aifw.hardware.power import PowerZone
 from aifw.hardware.pressure import PressureFound
-from aifw.hardware.profile import Profile
-from aifw.hardware.runtime import Runtime, ToolDevice
+from aifw.hardware.processor.cpulist import format_cpu_list
+from aifw.hardware.processor.power import PowerZone
 from aifw.hardware.survey import Survey
 from aifw.plan.columns import aligned, columns, padded, wrapped
 from aifw.units import format_bytes, format_seconds

@@ -11,7 +11,7 @@ from typing import Any
 from aifw.errors import InputInvalid, JobError
 from aifw.evaluation import preference
 from aifw.evaluation.kinds import EvaluateSettings
-from aifw.hardware.backend import Backend, backend_for, measured_beside, use_threads
+from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
 from aifw.job import Input, Job
 from aifw.models.load import load, load_tokenizer, quiet
 from aifw.models.pairs import Encoded, Pair, choose, encode, read_pairs

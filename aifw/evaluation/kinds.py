@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from aifw.data.kinds import PreferencePairs
+from aifw.hardware.libraries.precision import expected_precision
 from aifw.hardware.machine import Machine
-from aifw.hardware.precision import expected_precision
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output, Standing
 from aifw.models.kinds import TextModel
 from aifw.models.memory import bytes_each, estimated, is_mapped

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aifw.hardware.cgroup import Group, Groups, groups, memory_limits, memory_used, quota_of, value
-from aifw.hardware.cpulist import parse_cpu_list
-from aifw.hardware.processor import online
+from aifw.hardware.processor.cpulist import parse_cpu_list
+from aifw.hardware.processor.present import online
 from aifw.hardware.tree import Number, Reasons, Tree, look
 
 _LEAST_UNLIMITED = 1 << 60

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from aifw.hardware.cores import Cores
+from aifw.hardware.processor.cores import Cores
 
 DeviceKind = Literal["integrated_gpu", "discrete_gpu", "npu", "ncs2"]
 

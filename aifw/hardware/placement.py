@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any
 
 from aifw.errors import UsageError
-from aifw.hardware.cores import Cores
 from aifw.hardware.machine import Machine
+from aifw.hardware.processor.cores import Cores
 from aifw.hardware.workloads import COLUMNS, RATINGS, WORKLOADS, Column, Rating
 
 Matrix = Mapping[str, Mapping[Column, Rating]]

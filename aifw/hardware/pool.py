@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from aifw.hardware.cgroup import groups, memory_left
-from aifw.hardware.fdinfo import parse_client
+from aifw.hardware.devices.fdinfo import parse_client
 from aifw.hardware.probe import meminfo
 from aifw.hardware.tree import look
 

@@ -9,12 +9,12 @@ import os
 from pathlib import Path
 
 from aifw.errors import MemoryRefused
-from aifw.hardware.accelerators import accelerators
 from aifw.hardware.cgroup import cpu_quota, groups, memory_limit
-from aifw.hardware.cores import find_cores
-from aifw.hardware.cpulist import parse_cpu_list
+from aifw.hardware.devices.accelerators import accelerators
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.hardware.meminfo import amounts, meminfo
+from aifw.hardware.processor.cores import find_cores
+from aifw.hardware.processor.cpulist import parse_cpu_list
 from aifw.hardware.tree import LARGEST, Number, Tree, plain
 
 __all__ = ["meminfo", "probe"]

@@ -8,17 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aifw.hardware.accelerators import DeviceDetail, describe_accelerators
-from aifw.hardware.caches import CachesFound, find_caches
-from aifw.hardware.frequency import FrequenciesFound, find_frequencies
-from aifw.hardware.instructions import InstructionsFound, find_instructions
+from aifw.hardware.devices.accelerators import DeviceDetail, describe_accelerators
 from aifw.hardware.limits import LimitsFound, find_limits
 from aifw.hardware.memory import MemoryFound, find_memory
-from aifw.hardware.numa import NodesFound, find_nodes
-from aifw.hardware.power import PowerFound, find_power
 from aifw.hardware.pressure import PressureFound, find_pressure
-from aifw.hardware.processor import ProcessorFound, find_processor
-from aifw.hardware.thermal import ThermalFound, find_thermal
+from aifw.hardware.processor.caches import CachesFound, find_caches
+from aifw.hardware.processor.frequency import FrequenciesFound, find_frequencies
+from aifw.hardware.processor.instructions import InstructionsFound, find_instructions
+from aifw.hardware.processor.numa import NodesFound, find_nodes
+from aifw.hardware.processor.power import PowerFound, find_power
+from aifw.hardware.processor.present import ProcessorFound, find_processor
+from aifw.hardware.processor.thermal import ThermalFound, find_thermal
 from aifw.hardware.tree import Tree, plain
 
 

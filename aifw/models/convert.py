@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import InputInvalid, SourceUnavailable
-from aifw.hardware.backend import use_threads
+from aifw.hardware.libraries.backend import use_threads
 from aifw.job import Job
 from aifw.models.describe import describe, stated_licence
 from aifw.models.fetch import digest, extract, fetch_snapshot, fetch_wheel

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import DependencyMissing, InputInvalid
-from aifw.hardware.backend import Backend
+from aifw.hardware.libraries.backend import Backend
 
 PLAIN = Backend("torch", "cpu", "cpu", "fp32")
 """The processor, in the format every model has."""
@@ -95,7 +95,7 @@ def load(folder: Path, backend: Backend = PLAIN) -> LanguageModel:
 
     Args:
         folder: Where it is.
-        backend: How it is to be run, from `aifw.hardware.backend.backend_for`.
+        backend: How it is to be run, from `aifw.hardware.libraries.backend.backend_for`.
 
     Raises:
         InputInvalid: The folder holds no model that can be read.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from aifw.hardware.cpulist import format_cpu_list
+from aifw.hardware.processor.cpulist import format_cpu_list
 from aifw.plan.columns import joined, padded
 from aifw.plan.model import Plan, PlannedInput, Step
 from aifw.plan.render import MARKS, Style, plain

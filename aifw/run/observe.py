@@ -15,7 +15,7 @@ from aifw.state.artifacts import digest_of
 from aifw.state.store import Store
 
 PROFILE = "machine.json"
-"""As `aifw.hardware.profile` calls it, which is not imported to find out that there is none."""
+"""As `aifw.hardware.libraries.profile` calls it, which is not imported to find out that there is none."""
 
 
 class Observer:
@@ -59,7 +59,7 @@ def known_machine(base: Path) -> Machine:
     if not (base / PROFILE).exists():
         return machine
     # Only here: most plans are made where nobody asked, and reading a profile takes half as long as the probe.
-    from aifw.hardware.profile import joined, read_profile
+    from aifw.hardware.libraries.profile import joined, read_profile
 
     return joined(machine, read_profile(base))
 

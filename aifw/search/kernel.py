@@ -12,8 +12,8 @@ from types import ModuleType
 
 from aifw.errors import DependencyMissing, UsageError
 from aifw.hardware.cgroup import cpu_quota, groups
-from aifw.hardware.cores import Cores, find_cores
-from aifw.hardware.cores import default_threads as threads_for
+from aifw.hardware.processor.cores import Cores, find_cores
+from aifw.hardware.processor.cores import default_threads as threads_for
 
 VARIABLE = "AIFW_SIMD"
 """Environment variable that names the instruction set to use; read when the kernel is first asked for."""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import InputInvalid, JobError, JobStopped
-from aifw.hardware.backend import Backend, backend_for, measured_beside, use_threads
+from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
 from aifw.job import Job, latest_checkpoint
 from aifw.models.kinds import model_files
 from aifw.models.load import LanguageModel, load, quiet

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from aifw.data.kinds import PreferencePairs
+from aifw.hardware.libraries.precision import expected_precision
 from aifw.hardware.machine import Machine
-from aifw.hardware.precision import expected_precision
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
 from aifw.models.kinds import TextModel
 from aifw.models.memory import Batch, bytes_each, estimated, is_mapped, largest_batch

@@ -14,12 +14,12 @@ from click.testing import CliRunner
 
 from aifw.cli.doctor import command
 from aifw.cli.installed import Installation, Package, satisfies, torch_build
-from aifw.hardware.cores import Cores
-from aifw.hardware.libraries import ipex_mismatch
+from aifw.hardware.libraries.profile import write_profile
+from aifw.hardware.libraries.runtime import Library, Runtime, RuntimeDevice
+from aifw.hardware.libraries.versions import ipex_mismatch
 from aifw.hardware.machine import Accelerator
 from aifw.hardware.probe import probe
-from aifw.hardware.profile import write_profile
-from aifw.hardware.runtime import Library, Runtime, RuntimeDevice
+from aifw.hardware.processor.cores import Cores
 from aifw.kind import ArtifactKind, find
 
 SPEC = """

@@ -14,10 +14,10 @@ import pytest
 
 from aifw.cli.hardware import document
 from aifw.cli.hardware_report import report
-from aifw.hardware.measurement import Figure, Measurement
+from aifw.hardware.libraries.measurement import Figure, Measurement
+from aifw.hardware.libraries.profile import Profile, joined, read_profile, write_profile
+from aifw.hardware.libraries.runtime import Library, Runtime, RuntimeDevice, ToolDevice
 from aifw.hardware.probe import probe
-from aifw.hardware.profile import Profile, joined, read_profile, write_profile
-from aifw.hardware.runtime import Library, Runtime, RuntimeDevice, ToolDevice
 from aifw.hardware.survey import survey
 
 GIB = 1 << 30
@@ -186,7 +186,7 @@ def test_what_is_stale_is_said(shell: Any) -> None:
 
 
 def test_refresh_asks_and_keeps(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aifw.hardware.runtime.ask", lambda: LAPTOP)
+    monkeypatch.setattr("aifw.hardware.libraries.runtime.ask", lambda: LAPTOP)
     text = shell.aifw("hardware", "--refresh", "--state", "elsewhere").out
     assert "2.13.0+xpu" in text
     assert read_profile(shell.folder / "elsewhere").runtime is not None
@@ -196,8 +196,8 @@ def test_refresh_asks_and_keeps(shell: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_measuring_keeps_both(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aifw.hardware.runtime.ask", lambda: LAPTOP)
-    monkeypatch.setattr("aifw.hardware.measure.measure", lambda machine, runtime, tell: MEASUREMENT)
+    monkeypatch.setattr("aifw.hardware.libraries.runtime.ask", lambda: LAPTOP)
+    monkeypatch.setattr("aifw.hardware.libraries.measure.measure", lambda machine, runtime, tell: MEASUREMENT)
     text = shell.aifw("hardware", "--measure").out
     assert "GFLOP/s" in text
     profile = read_profile(shell.folder / ".aifw")
@@ -206,7 +206,7 @@ def test_measuring_keeps_both(shell: Any, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_cannot_be_kept_is_an_error(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aifw.hardware.runtime.ask", lambda: LAPTOP)
+    monkeypatch.setattr("aifw.hardware.libraries.runtime.ask", lambda: LAPTOP)
     (shell.folder / "taken").write_text("")
     told = shell.aifw("hardware", "--refresh", "--state", "taken/below", status=1).err
     assert "cannot be kept" in told
@@ -235,8 +235,8 @@ def test_a_plan_asks_and_measures_nothing(shell: Any) -> None:
         "sys.addaudithook(lambda event, _: event in starts and begun.append(event))\n"
         "try: run(['plan'])\n"
         "except SystemExit as stop: assert stop.code == 0, stop.code\n"
-        "print(begun, sorted({'torch', 'openvino', 'numpy', 'aifw.hardware.child', 'aifw.hardware.measure',"
-        " 'aifw.hardware.vendor_tools', 'aifw.hardware.backend'} & set(sys.modules)))"
+        "print(begun, sorted({'torch', 'openvino', 'numpy', 'aifw.hardware.libraries.child', 'aifw.hardware.libraries.measure',"
+        " 'aifw.hardware.devices.vendor_tools', 'aifw.hardware.libraries.backend'} & set(sys.modules)))"
     )
 
     def plan() -> None:

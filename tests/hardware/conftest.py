@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aifw.hardware.cpulist import parse_cpu_list
+from aifw.hardware.processor.cpulist import parse_cpu_list
 
 TREES = Path(__file__).with_name("trees")
 FOLDERS = ("processors", "machines", "devices")

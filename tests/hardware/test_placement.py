@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from aifw.errors import UsageError
 from aifw.hardware import placement
-from aifw.hardware.cores import CoreKind, Cores
 from aifw.hardware.machine import Accelerator, Cpu, Machine, Memory
 from aifw.hardware.placement import LABELS, overridden, places, seen_from, shipped
+from aifw.hardware.processor.cores import CoreKind, Cores
 from aifw.hardware.workloads import COLUMN_WORDS, COLUMNS, RATINGS, WORKLOAD_WORDS, WORKLOADS
 
 # The table of the project: NPU, integrated GPU, NCS2, performance cores, efficient cores, cloud.

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from aifw.errors import MemoryRefused
-from aifw.hardware.cpulist import format_cpu_list
 from aifw.hardware.probe import meminfo, probe
+from aifw.hardware.processor.cpulist import format_cpu_list
 
 TREES = Path(__file__).parent / "trees"
 GIB = 1024**3

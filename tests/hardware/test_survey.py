@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from aifw.errors import MemoryRefused
-from aifw.hardware import topology
 from aifw.hardware import tree as trees
-from aifw.hardware.cpulist import format_cpu_list
 from aifw.hardware.pressure import read_pressure
 from aifw.hardware.probe import probe
+from aifw.hardware.processor import topology
+from aifw.hardware.processor.cpulist import format_cpu_list
 from aifw.hardware.survey import Survey, survey
 
 GOLDEN = Path(__file__).with_name("golden")

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import pytest
 from world import GIB, machine, spec_of, stages, with_kind
 
-from aifw.hardware.cores import Cores
 from aifw.hardware.machine import Machine
+from aifw.hardware.processor.cores import Cores
 from aifw.kind import Estimate, Forecast
 from aifw.plan.model import Action, Placement, Step
 from aifw.plan.needs import beyond, capacity, needs

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aifw.errors import MemoryRefused, Refused, UsageError
-from aifw.hardware.cores import Cores
 from aifw.hardware.machine import Accelerator, Cpu, Machine, Memory
 from aifw.hardware.placement import column_of, overridden, shipped
+from aifw.hardware.processor.cores import Cores
 from aifw.hardware.workloads import COLUMNS, RATINGS, WORKLOADS
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
 from aifw.plan.model import Placement

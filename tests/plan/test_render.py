@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aifw.hardware.cores import Cores
 from aifw.hardware.machine import Accelerator, Cpu, Machine, Memory
+from aifw.hardware.processor.cores import Cores
 from aifw.kind import Estimate, Forecast
 from aifw.plan.columns import columns
 from aifw.plan.model import PENDING, Action, AliasChange, Placement, Plan, Reason, Step, Totals

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aifw.hardware.cores import Cores
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.hardware.placement import places
+from aifw.hardware.processor.cores import Cores
 from aifw.kind import ArtifactKind, Estimate, Forecast, Output
 from aifw.plan.model import Action, Placement, Step
 from aifw.plan.needs import capacity, needs

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from aifw.hardware import profile
+from aifw.hardware.libraries import profile
+from aifw.hardware.libraries.runtime import Runtime, RuntimeDevice
 from aifw.hardware.probe import probe
-from aifw.hardware.runtime import Runtime, RuntimeDevice
 from aifw.run.observe import PROFILE, known_machine
 
 DEVICES = (
@@ -39,7 +39,7 @@ def test_it_looks_where_profiles_are_kept() -> None:
 def test_without_a_profile_nothing_is_imported_for_it(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from aifw.run.observe import known_machine; "
-        f"known_machine(Path({os.fspath(tmp_path)!r})); print('aifw.hardware.profile' in sys.modules)"
+        f"known_machine(Path({os.fspath(tmp_path)!r})); print('aifw.hardware.libraries.profile' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"

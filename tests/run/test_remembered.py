@@ -16,9 +16,9 @@ from types import ModuleType
 
 import pytest
 
+from aifw.hardware.libraries.profile import write_profile
+from aifw.hardware.libraries.runtime import Runtime
 from aifw.hardware.probe import probe
-from aifw.hardware.profile import write_profile
-from aifw.hardware.runtime import Runtime
 from aifw.kind import Observation, Workspace
 from aifw.run.apply import Request, apply
 from aifw.run.planning import make_plan

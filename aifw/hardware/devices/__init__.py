@@ -1,0 +1,1 @@
+"""Devices beside the processor, from /proc and /sys."""

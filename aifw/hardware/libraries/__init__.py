@@ -1,0 +1,1 @@
+"""What the installed libraries can compute on, how fast, and how to use it."""
