@@ -65,7 +65,11 @@ class World:
 
     def run(self, body: str, **limits: Any) -> Outcome:
         spec_file = self.folder / "spec.yaml"
-        head = "apiVersion: aifw/v1\nkind: Stack\nmetadata: {name: tested}\nstages:\n"
+        profile = "conservative" if limits.get("conservative", True) else "aggressive"
+        head = (
+            "apiVersion: aifw/v1\nkind: Stack\nmetadata: {name: tested}\n"
+            f"hardware: {{memory: {{profile: {profile}}}}}\nstages:\n"
+        )
         spec_file.write_text(head + body.replace("FOLDER", str(self.folder)))
         spec = load([spec_file])
         layout = Layout(self.folder / ".aifw", spec.name)
@@ -169,6 +173,18 @@ def test_what_is_reserved_and_not_yet_held_is_not_given_twice(world: World) -> N
     waits = world.event("pool.waits")
     assert (waits["address"], waits["available"]) == ("stages.b", 3 * GIB - round(2 * GIB * 1.1))
     assert world.names().index("job.finished") < world.names("stages.b").index("job.started") + 3
+
+
+@pytest.mark.parametrize("conservative", [True, False])
+def test_the_profile_decides_whether_highs_or_middles_fit_side_by_side(world: World, conservative: bool) -> None:
+    body = "".join(
+        f"  {name}: {{kind: toy, text: {name}, memory: 2GiB, steps: 4, pause: 0.1}}\n" for name in ("a", "b")
+    )
+    capacity = {"memory": round(4.2 * GIB), "threads": 4}
+    outcome = world.run(body, capacity=capacity, conservative=conservative)
+    assert statuses(outcome) == {"a": "done", "b": "done"}
+    first = [name for name in world.names() if name in {"job.started", "job.finished"}][:2]
+    assert first == ["job.started", "job.finished" if conservative else "job.started"]
 
 
 def test_memory_that_gets_short_shrinks_then_pauses_the_youngest_which_goes_on_later(world: World) -> None:
