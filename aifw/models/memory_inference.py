@@ -13,10 +13,10 @@ BATCH_LOGITS = 24 * 1024**2
 
 _CALL_BYTES = 25e6
 """What libraries load or keep once a model is loaded and called. Measured."""
-_HOLES, _HOLES_BESIDE_MAPPINGS = 8, 12
-"""Tensors of all positions and the width of the model that the heap makes room for and cannot use again, since an aligned block does not
-fit into the hole that one of its size left: fewer where the wider tensors of the feed-forward part, which come and go in the
-heap as well, leave room for them. Measured with glibc 2.36."""
+_HOLES, _HOLES_BESIDE_MAPPINGS = 0.35, 1.19
+"""Tensors of all positions and the width of the model that the heap makes room for and cannot use again, for each block, since an aligned
+block does not fit into the hole that one of its size left: fewer where the wider tensors of the feed-forward part, which come and go
+in the heap as well, leave room for them. Measured with glibc 2.36, and the least certain of these constants."""
 GRAPH_BYTES_OF_BLOCK = 3.9e6
 """What OpenVINO's graph and kernels of one block take beside its weights. Measured with OpenVINO 2026.4."""
 _CONVERSION_BYTES = 83e6
@@ -167,5 +167,5 @@ def _inference(
         "cache": kept,
         "activations": block,
         "logits": max(0.0, logits - block),
-        "allocator": holes * states if states < LARGEST_HEAP_BLOCK else 0.0,
+        "allocator": holes * shape.layers * states if states < LARGEST_HEAP_BLOCK else 0.0,
     }
