@@ -36,8 +36,18 @@ def shape_of(name: str) -> Shape:
     return Shape.of({**facts, "parameters": count})
 
 
-def parts_of(run: Run) -> dict[str, float]:
-    """Parts of the memory, in bytes."""
+def parts_of(run: Run, *, holes: bool = True) -> dict[str, float]:
+    """Parts of the memory, in bytes.
+
+    Args:
+        run: Of the grid.
+        holes: Tensors lie in the heap of glibc, where holes remain between them.
+    """
+    parts = _parts_of(run)
+    return parts if holes else {name: size for name, size in parts.items() if name != "allocator"}
+
+
+def _parts_of(run: Run) -> dict[str, float]:
     shape = shape_of(run.model)
     mapped = is_mapped(shape, "cpu")
     length = run.prompt + run.answer

@@ -181,7 +181,7 @@ def test_inference_adds_up(shape: Shape, prompt: int, answer: int) -> None:
     for mapped in (True, False):
         assert total(scoring(shape, prompt, answer, mapped=mapped)) > WORKERS["torch"]
         few = total(generation(shape, 1, prompt, answer, mapped=mapped))
-        assert total(generation(shape, 1, prompt, answer + 10, mapped=mapped)) > few
+        assert total(generation(shape, 1, prompt, answer + 10, mapped=mapped)) >= few
         assert total(embedding(shape, Batch(4, prompt), mapped=mapped)) > WORKERS["embedding"]
         plain = total(openvino_conversion(shape, mapped=mapped, compressed=False))
         assert total(openvino_conversion(shape, mapped=mapped, compressed=True)) > plain
