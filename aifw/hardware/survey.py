@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aifw.hardware.devices.accelerators import DeviceDetail, describe_accelerators
+from aifw.hardware.devices.pci import unidentified
 from aifw.hardware.limits import LimitsFound, find_limits
 from aifw.hardware.memory import MemoryFound, find_memory
 from aifw.hardware.pressure import PressureFound, find_pressure
@@ -40,6 +41,7 @@ class Survey:
         thermal: Temperatures and trip points.
         power: Power limits and energy.
         accelerators: GPUs, NPUs and sticks, with all that is known of each.
+        unidentified: A sentence for each node of a GPU or NPU that does not say what it is.
     """
 
     name: str | None
@@ -55,6 +57,7 @@ class Survey:
     thermal: ThermalFound
     power: PowerFound
     accelerators: tuple[DeviceDetail, ...]
+    unidentified: tuple[str, ...] = ()
 
     def unknown(self) -> tuple[str, ...]:
         """What could not be found out of any part, and why, in a sentence each."""
@@ -76,7 +79,7 @@ class Survey:
             self.power,
         )
         devices = tuple(f"{each.accelerator.name}: {why}" for each in self.accelerators for why in each.unknown)
-        return (*own, *(why for part in parts for why in part.unknown), *devices)
+        return (*own, *(why for part in parts for why in part.unknown), *devices, *self.unidentified)
 
 
 def survey(root: Path = Path("/")) -> Survey:
@@ -100,4 +103,5 @@ def survey(root: Path = Path("/")) -> Survey:
         thermal=find_thermal(tree),
         power=find_power(tree),
         accelerators=describe_accelerators(root),
+        unidentified=unidentified(tree),
     )

@@ -7,14 +7,12 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from aifw.hardware.devices.findings import DeviceDetail
 from aifw.hardware.devices.vendor_output import ToolDevice, parse_amd_smi, parse_nvidia_smi, parse_rocm_smi
 from aifw.hardware.tree import plain
-from aifw.units import format_bytes
 
 _MOST_OUTPUT = 1 << 22
 _NVIDIA = (
@@ -76,12 +74,6 @@ def ask_tools(timeout_seconds: float = 10.0) -> ToolAnswers:
     return ToolAnswers((*devices, *(each for each in amd if each.address or each.name)), tuple(unknown))
 
 
-def with_answers(details: Iterable[DeviceDetail], answers: ToolAnswers) -> tuple[DeviceDetail, ...]:
-    """Add what the tools say to what sysfs told, by PCI address. What a tool answers is unknown no more."""
-    told = {each.address: each for each in answers.devices if each.address}
-    return tuple(_answered(each, told.get(each.facts.get("PCI address", "-"))) for each in details)
-
-
 def _run(command: Sequence[str], timeout_seconds: float) -> tuple[str, str]:
     """Output of a command, and what went wrong. A file takes it: a pipe stays open for as long as a grandchild lives."""
     try:
@@ -121,26 +113,3 @@ def _merged(static: list[ToolDevice], metric: list[ToolDevice]) -> list[ToolDevi
         replace(one, memory=one.memory or other.memory, memory_used=other.memory_used, busy=other.busy)
         for one, other in zip(static, metric, strict=True)
     ]
-
-
-def _answered(detail: DeviceDetail, device: ToolDevice | None) -> DeviceDetail:
-    if device is None:
-        return detail
-    facts = dict(detail.facts)
-    facts.update(
-        (name, value)
-        for name, value in (
-            ("model", device.name),
-            ("driver version", device.driver),
-            ("memory", format_bytes(device.memory) if device.memory else ""),
-            ("memory in use", format_bytes(device.memory_used) if device.memory_used is not None else ""),
-            ("busy", f"{device.busy:g} %" if device.busy is not None else ""),
-        )
-        if value and not (name == "memory" and detail.accelerator.kind == "integrated_gpu")
-    )
-    own = device.memory if detail.accelerator.kind == "discrete_gpu" else None
-    return DeviceDetail(
-        replace(detail.accelerator, memory=detail.accelerator.memory or own),
-        facts,
-        tuple(reason for reason in detail.unknown if not (device.memory and reason.startswith("memory"))),
-    )

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aifw.hardware.devices.accelerators import describe_accelerators
 from aifw.hardware.devices.vendor_output import ToolDevice, parse_amd_smi, parse_nvidia_smi, parse_rocm_smi
-from aifw.hardware.devices.vendor_tools import ToolAnswers, ask_tools, with_answers
+from aifw.hardware.devices.vendor_tools import ToolAnswers, ask_tools
 
 MIB = 1024**2
 Install = Callable[..., None]
@@ -183,36 +182,6 @@ def test_answers_nobody_understands_are_a_finding(name: str, output: str, instal
     assert found.devices == ()
     assert len(found.unknown) == 1
     assert found.unknown[0].isprintable()
-
-
-def test_tools_answer_what_sysfs_leaves_unknown(captured: Callable[[str], Path]) -> None:
-    before = describe_accelerators(captured("workstation-nvidia"))
-    after = with_answers(before, ToolAnswers(tuple(parse_nvidia_smi(NVIDIA))))
-    assert [each.accelerator.memory for each in before] == [None, None]
-    assert [each.accelerator.memory for each in after] == [32607 * MIB, 10240 * MIB]
-    assert {name: after[0].facts[name] for name in ("memory", "memory in use", "busy")} == {
-        "memory": "31.8 GiB",
-        "memory in use": "1.0 GiB",
-        "busy": "97 %",
-    }
-    assert any(reason.startswith("memory, its use") for reason in before[0].unknown)
-    assert not any(reason.startswith("memory, its use") for reason in after[0].unknown)
-    assert "busy" not in after[1].facts
-
-
-def test_tools_do_not_give_an_integrated_gpu_memory_of_its_own(captured: Callable[[str], Path]) -> None:
-    before = describe_accelerators(captured("workstation-amd"))
-    answers = ToolAnswers(
-        (
-            ToolDevice("amd-smi", "0000:16:00.0", "Raphael", memory=512 * MIB),
-            ToolDevice("amd-smi", "", "nowhere", memory=MIB),
-        )
-    )
-    after = with_answers(before, answers)
-    assert after[0] == before[0]
-    assert after[1].accelerator.memory is None
-    assert after[1].facts["memory"] == before[1].facts["memory"]
-    assert after[1].facts["model"] == "Raphael"
 
 
 json_values = st.recursive(
