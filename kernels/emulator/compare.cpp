@@ -1,6 +1,6 @@
 #include "compare.h"
 
-#include "runs.h"
+#include "../runs.h"
 
 namespace aifw {
 namespace {
