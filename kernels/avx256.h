@@ -4,6 +4,8 @@
 //       static __m256i start(__m256i codes, __m256i query);                 // sums of neighbouring products
 //       static __m256i add(__m256i sums, __m256i codes, __m256i query);     // the same, added to others
 //       static __m256i widen(__m256i totals, __m256i sums);                 // the sums added to totals of 32 bits
+//       static __m256i begin(const int32_t* centre);                        // what the sums of a run begin with
+//       static __m256i end(__m256i totals, int32_t lift);                   // totals of all runs as those of the codes themselves
 //     };
 #pragma once
 
@@ -20,9 +22,9 @@ using aifw::Hit;
 using aifw::Segment;
 using aifw::Tile;
 
-// A pair of products is at most 2 * 15 * 127 = 3,810 in size, so that eight of them fit 16 bits; or 2 * 63 * 63 = 7,938: four.
+// A pair of products of codes of four bits is at most 2 * 15 * 127 = 3,810 in size, so that eight of them fit 16 bits.
 constexpr int kStepsOfFour = 8;
-constexpr int kStepsOfSix = 4;
+constexpr int kStepsOfSix = aifw::kStepsOfARun;
 static_assert(aifw::kCodeAlign % (4 * kStepsOfFour) == 0 && aifw::kCodeAlign % (4 * kStepsOfSix) == 0);
 
 // How far before its use a block is asked for: the processor's own prefetching stops at the end of a page.
@@ -148,12 +150,12 @@ inline void store(uint8_t* at, const Rows& rows) {
 }
 
 template <class Sums, int queries>
-inline void add_four(__m256i (&sums)[queries][2], const Rows& rows, const int8_t* query, bool start) {
+inline void add_four(__m256i (&sums)[queries][2], const Rows& rows, const int8_t* query) {
 #pragma GCC unroll 4
   for (int u = 0; u < queries; ++u) {
     const __m256i q = broadcast(query + 4 * u);
-    sums[u][0] = start ? Sums::start(rows.upper, q) : Sums::add(sums[u][0], rows.upper, q);
-    sums[u][1] = start ? Sums::start(rows.lower, q) : Sums::add(sums[u][1], rows.lower, q);
+    sums[u][0] = Sums::add(sums[u][0], rows.upper, q);
+    sums[u][1] = Sums::add(sums[u][1], rows.lower, q);
     keep_order(sums[u]);
   }
 }
@@ -176,28 +178,34 @@ void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* 
     const int8_t* end = query + queries * segment.code_dimensions;
     __m256i totals[queries][2];
     for (int u = 0; u < queries; ++u) totals[u][0] = totals[u][1] = _mm256_setzero_si256();
+    const int32_t* run = tile.runs;
+    const int32_t* centre = tile.centres;
     while (query < end) {
       __m256i sums[queries][2];
-#pragma GCC unroll 2
-      for (int step = 0; step < kStepsOfSix; step += 2) {
-        if (opens) {
-          prefetch(pairs + blocks * segment.block_bytes);
-          prefetch(bits + blocks * aifw::kBlockRows * segment.low_bytes);
-          const Packed packed = load_packed(pairs, bits);
-          const Rows first_codes = first_four(packed);
-          store(rows, first_codes);
-          add_four<Sums, queries>(sums, first_codes, query, step == 0);
-          const Rows last = last_four(packed);
-          store(rows + 64, last);
-          add_four<Sums, queries>(sums, last, query + 4 * queries, false);
-          pairs += 64;
-          bits += 32;
-        } else {
-          add_four<Sums, queries>(sums, {load(rows), load(rows + 32)}, query, step == 0);
-          add_four<Sums, queries>(sums, {load(rows + 64), load(rows + 96)}, query + 4 * queries, false);
+#pragma GCC unroll 4
+      for (int u = 0; u < queries; ++u) sums[u][0] = sums[u][1] = Sums::begin(centre++);
+      for (int32_t left = *run++; left > 0; left -= kStepsOfSix) {
+#pragma GCC unroll 4
+        for (int step = 0; step < kStepsOfSix; step += 2) {
+          if (opens) {
+            prefetch(pairs + blocks * segment.block_bytes);
+            prefetch(bits + blocks * aifw::kBlockRows * segment.low_bytes);
+            const Packed packed = load_packed(pairs, bits);
+            const Rows first_codes = first_four(packed);
+            store(rows, first_codes);
+            add_four<Sums, queries>(sums, first_codes, query);
+            const Rows last = last_four(packed);
+            store(rows + 64, last);
+            add_four<Sums, queries>(sums, last, query + 4 * queries);
+            pairs += 64;
+            bits += 32;
+          } else {
+            add_four<Sums, queries>(sums, {load(rows), load(rows + 32)}, query);
+            add_four<Sums, queries>(sums, {load(rows + 64), load(rows + 96)}, query + 4 * queries);
+          }
+          rows += 128;
+          query += 8 * queries;
         }
-        rows += 128;
-        query += 8 * queries;
       }
 #pragma GCC unroll 4
       for (int u = 0; u < queries; ++u)
@@ -208,8 +216,8 @@ void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* 
       const __m256 scale = widen(header->scale + 8 * h), radius = widen(fine->radius + 8 * h);
 #pragma GCC unroll 4
       for (int u = 0; u < queries; ++u)
-        found[u] = append(static_cast<int32_t>(b * aifw::kBlockRows + 8 * h), mask >> 8 * h, totals[u][h], scale, radius,
-                          reach, header->bias + 8 * h, tile, u, hits[u], found[u]);
+        found[u] = append(static_cast<int32_t>(b * aifw::kBlockRows + 8 * h), mask >> 8 * h, Sums::end(totals[u][h], tile.lift[u]),
+                          scale, radius, reach, header->bias + 8 * h, tile, u, hits[u], found[u]);
     }
   }
   for (int u = 0; u < queries; ++u) counts[u] = found[u];

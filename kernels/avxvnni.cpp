@@ -11,6 +11,10 @@ struct Sums {
   }
 
   static inline __m256i widen(__m256i totals, __m256i sums) { return _mm256_add_epi32(totals, sums); }
+
+  static inline __m256i begin(const int32_t*) { return _mm256_setzero_si256(); }
+
+  static inline __m256i end(__m256i totals, int32_t) { return totals; }
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ constexpr int64_t kCodeAlign = 64;   // codes are stored for dimensions rounded 
 constexpr int64_t kRowAlign = 16;    // floats are stored for dimensions rounded up to this; the added ones are zero
 constexpr int64_t kHeaderBytes = 128;  // of a block: what the bound needs of each row
 constexpr int kTileQueries = 4;        // queries filtered together
+constexpr int kStepsOfARun = 8;        // of four components: runs are multiples of this
 
 enum Metric : int32_t { kInnerProduct = 0, kCosine = 1, kSquaredDistance = 2 };
 
@@ -72,6 +73,12 @@ struct Tile {
   float norm[kTileQueries];       // multiplies the radius of a row
   float error[kTileQueries];      // multiplies the reach of a block
   float threshold[kTileQueries];  // rows whose bound is below are left out
+  // For filter_six where it sums products in 16 bits: steps of four components that may be summed before they are widened, if what is
+  // summed are the codes of the rows less 32; for every run and query minus 32 times the sum of its first two codes of every four and
+  // that of the last two, 16 bits each, to begin the sums with; and what is to be added in the end, 32 times the sum of all codes.
+  const int32_t* runs;
+  const int32_t* centres;
+  int32_t lift[kTileQueries];
 };
 
 struct Hit {

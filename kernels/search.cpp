@@ -11,6 +11,7 @@
 #include "candidates.h"
 #include "dispatch.h"
 #include "query.h"
+#include "runs.h"
 #include "threads.h"
 
 namespace aifw {
@@ -41,10 +42,15 @@ bool may_be_found(const Segment& segment, int64_t row) {
   return __atomic_load_n(segment.mask + row / kBlockRows, __ATOMIC_RELAXED) >> row % kBlockRows & 1;
 }
 
-// Up to four queries side by side, as the filter reads them.
+// Up to four queries side by side, as the filter reads them. The tile points into the lists, which stay where they are when it moves.
 struct PackedTile {
-  Tile tile;
+  PackedTile() = default;
+  PackedTile(PackedTile&&) = default;
+  PackedTile& operator=(PackedTile&&) = default;
+
+  Tile tile = {};
   std::vector<int8_t> codes;
+  std::vector<int32_t> runs, centres;
 };
 
 // What every task of one search shares.
@@ -65,7 +71,7 @@ struct Plan {
   }
 };
 
-PackedTile pack(const std::vector<Query>& queries, size_t first, Metric metric) {
+PackedTile pack(const std::vector<Query>& queries, size_t first, Metric metric, bool six) {
   PackedTile packed;
   Tile& tile = packed.tile;
   tile.queries = static_cast<int32_t>(std::min<size_t>(kTileQueries, queries.size() - first));
@@ -81,6 +87,11 @@ PackedTile pack(const std::vector<Query>& queries, size_t first, Metric metric) 
     for (size_t g = 0; g < groups; ++g)
       std::memcpy(&packed.codes[4 * (g * tile.queries + u)], &query.codes[4 * g], 4);
   }
+  tile.codes = packed.codes.data();
+  if (!six) return packed;
+  packed.runs.resize(groups / kStepsOfARun);
+  packed.centres.resize(packed.runs.size() * tile.queries);
+  make_runs(tile, static_cast<int64_t>(4 * groups), packed.runs.data(), packed.centres.data());
   return packed;
 }
 
@@ -149,7 +160,6 @@ class Scan {
     for (size_t q = first_; q < last_; q += kTileQueries) {
       const PackedTile& packed = six_ ? plan_.tiles[q / kTileQueries] : plan_.tile_alone[0];
       Tile tile = packed.tile;
-      tile.codes = packed.codes.data();
       tile.opens = q == first_;
       for (int32_t u = 0; u < tile.queries; ++u) {
         Bar& bar = bars_[q + u - first_];
@@ -299,10 +309,10 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
         plan.queries[q] = prepare(queries + q * dimensions, dimensions, metric, true);
     }
   });
-  for (int64_t t = 0; t < tiles; ++t) plan.tiles[t] = pack(plan.queries, t * kTileQueries, metric);
+  for (int64_t t = 0; t < tiles; ++t) plan.tiles[t] = pack(plan.queries, t * kTileQueries, metric, true);
   if (count == 1) {
     run_parallel(1, {}, 1, [&](int64_t) { plan.alone = {prepare(queries, dimensions, metric, false)}; });
-    plan.tile_alone = {pack(plan.alone, 0, metric)};
+    plan.tile_alone.push_back(pack(plan.alone, 0, metric, false));
   }
 
   // With many queries each thread takes some of them, with few each takes some of the rows.

@@ -1,11 +1,14 @@
 #include "compare.h"
 
+#include "../runs.h"
+
 namespace aifw {
 namespace {
 
 constexpr int kMaxBlocks = 12;
 constexpr int kMaxRows = kMaxBlocks * static_cast<int>(kBlockRows);
 constexpr int kMaxDimensions = 1088;
+constexpr int kMaxRuns = kMaxDimensions / (4 * kStepsOfARun);
 constexpr int kFunctions = 7;
 constexpr int kShown = 2;  // differences of a function that are described; the rest are counted
 constexpr int32_t kUntouched = 0x5a5a5a5a;
@@ -18,6 +21,8 @@ alignas(64) uint8_t block_bytes[kMaxBlocks * (kHeaderBytes + 8 * kMaxDimensions 
 alignas(64) uint8_t low_bytes[kMaxBlocks * (sizeof(FineHeader) + 12 * kMaxDimensions + kMaxGap)];
 alignas(64) uint8_t six_bytes[kMaxRows * kMaxDimensions];
 alignas(64) int8_t query_bytes[kTileQueries * kMaxDimensions];
+int32_t run_lengths[kMaxRuns];
+int32_t run_centres[kTileQueries * kMaxRuns];
 alignas(64) float vectors[2][kMaxDimensions];
 float reaches[kMaxBlocks];
 uint16_t masks[kMaxBlocks];
@@ -202,6 +207,7 @@ class Comparison {
     tile.queries = 1;
     tile.opens = 1;
     tile.codes = make_codes(1, 0);
+    make_runs_of(tile);
     tile.threshold[0] = kInfinity;
     Hit* lists[1] = {hits[0][0]};
     int32_t count;
@@ -227,6 +233,7 @@ class Comparison {
     t.biased = random_.between(0, 1);
     t.opens = six && unpacked_ ? random_.between(0, 1) : 0;
     t.codes = make_codes(t.queries, six ? kSixLimit : kFourLimit);
+    if (six) make_runs_of(t);
     for (int u = 0; u < t.queries; ++u) {
       // Now and then a number that is not exact as a float.
       t.offset[u] = centre(u, six ? 63 : 15);
@@ -236,6 +243,13 @@ class Comparison {
       t.error[u] = drawn(random_, extreme_);
       t.threshold[u] = make_threshold(u, six);
     }
+  }
+
+  // The lists end where their arrays do.
+  void make_runs_of(Tile& tile) {
+    const int64_t most = segment_.code_dimensions / (4 * kStepsOfARun);
+    make_runs(tile, segment_.code_dimensions, run_lengths + kMaxRuns - most,
+              run_centres + kTileQueries * kMaxRuns - tile.queries * most);
   }
 
   int query_code(int u, int64_t i) const { return tile_.codes[4 * (i / 4 * tile_.queries + u) + i % 4]; }

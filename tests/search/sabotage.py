@@ -35,8 +35,13 @@ class Mistake:
 
 
 BOTH = ("filter", "filter_six")
-# Five steps of six bits, or ten of four, overflow sums of 16 bits, but only with nearly the largest codes.
+# Five steps of six bits, or ten of four, overflow sums of 16 bits, but only with nearly the largest codes; so does adding two sums.
 ONE_STEP_MORE = ("step < kStepsOfSix;", "step < kStepsOfSix + 1 && query < end;")
+OTHER_LIFT = ("tile.lift[u])", "tile.lift[0])")
+NARROW = (
+    "_mm256_madd_epi16(sums, _mm256_set1_epi16(1))",
+    "_mm256_srai_epi32(_mm256_slli_epi32(_mm256_add_epi16(sums, _mm256_srli_epi32(sums, 16)), 16), 16)",
+)
 TWO_STEPS_MORE = ("step < kStepsOfFour;", "step < kStepsOfFour + 2 && query < end;")
 ADD_OF_512 = "sums = Sums::add(sums, _mm512_and_si512(_mm512_srli"
 ADD_OF_256 = "sums[h] = Sums::add(sums[h], upper, q1);"
@@ -100,13 +105,15 @@ MISTAKES = [
         "(sums, codes, query)",
         "(sums, query, codes)",
     ),
+    Mistake("avx2", ("filter", "filter_six", "refine"), "avx2.cpp", *NARROW),
+    Mistake("avx2", ("filter_six",), "avx2.cpp", "_mm256_set1_epi32(*centre)", "_mm256_set1_epi16(*centre)"),
     *(
         Mistake(level, functions, "avx256.h", before, after)
         for level, functions, before, after in [
             ("avx2", ("filter",), *LAST_HALF_OF_256),
             ("avxvnni", ("filter",), *LAST_HALF_OF_256),
             ("avx2", ("filter",), *TWO_STEPS_MORE),
-            ("avx2", ("filter_six",), *ONE_STEP_MORE),
+            ("avx2", ("filter_six",), *OTHER_LIFT),
             ("avx2", ("refine",), "m + 16 * kStepsOfFour", "m + 16 * (kStepsOfFour + 2)"),
             ("avx2", ("unpack", "filter_six"), "_mm256_srli_epi16(packed.bits, 2)", "packed.bits"),
             ("avxvnni", ("unpack", "filter_six"), "_mm256_srli_epi16(packed.bits, 4)", "packed.bits"),

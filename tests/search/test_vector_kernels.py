@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 from compiled import SOURCES, compile_object, compiler, level_flags
-from sabotage import FUSED, MISTAKES, ONE_STEP_MORE, OTHER_ORDER, Mistake
+from sabotage import FUSED, MISTAKES, NARROW, OTHER_ORDER, Mistake
 
 EMULATOR = SOURCES / "emulator"
 SCALAR, COMPARE = SOURCES / "scalar.cpp", EMULATOR / "compare.cpp"
 TABLES = {"avx2": "kAvx2", "avxvnni": "kAvxVnni", "avx512": "kAvx512", "avx512vnni": "kAvx512Vnni"}
 PLAIN = ("-O0",)
 # The others take as long to compile.
-QUICK = [("avx2", ONE_STEP_MORE[1]), ("avxvnni", OTHER_ORDER)]
+QUICK = [("avx2", NARROW[1]), ("avxvnni", OTHER_ORDER)]
 SANITIZED = ("-Og", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
