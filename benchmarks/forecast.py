@@ -36,7 +36,7 @@ from table import table
 from aifw.models.memory import estimated
 
 MEGA = 1e6
-MAPPINGS = {"MALLOC_MMAP_THRESHOLD_": str(1024**2)}
+MAPPINGS = {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
 """mallopt(3): a fixed size from which a block gets a mapping of its own."""
 TARGETS = {"middle": 0.10, "runs": 0.90, "under": 0.05, "range": 1.5, "time": 0.30}
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "openvino", "nncf", "safetensors")
