@@ -52,12 +52,14 @@ class Options:
         ranked: Places by rating, best first, and in the machine's order where it is the same.
         unusable: What is rated for the workload and cannot be used, with the reason.
         absent: Columns rated for the workload of which the machine has nothing.
+        never: Places that are here and not rated for it.
     """
 
     workload: str
     ranked: tuple[tuple[Rating, Place], ...]
     unusable: tuple[Other, ...]
     absent: tuple[tuple[Rating, Column], ...]
+    never: tuple[str, ...] = ()
 
 
 class Surroundings:
@@ -95,10 +97,27 @@ class Surroundings:
         """Bytes of a device that has memory of its own, as far as that is known."""
         return next((each.memory for each in self.machine.detected if each.name == place.device), None)
 
+    def seen(self, place: Place) -> Machine:
+        """The machine with no more memory than a job at a place may have, so that one that takes what there is takes no more."""
+        own = self.own_memory(place)
+        limit = self.budget if own is None else min(self.budget, own)
+        return replace(self.machine, memory=replace(self.machine.memory, limit=limit))
+
     def allowed(self) -> str:
         """Devices the spec allows, for people."""
         devices = self._hardware.devices
         return "every device" if devices == "auto" else ", ".join(devices) or "none"
+
+    def limit(self) -> tuple[str, str]:
+        """What a job that is too large exceeds, and what to do about it."""
+        memory, pool = self._hardware.memory, self.machine.memory.pool
+        if memory.budget is not None and memory.budget <= self.budget:
+            return f"the budget is {format_bytes(self.budget)}", "raise hardware.memory.budget, or make the job smaller"
+        here = f"the {format_bytes(pool)} here, less the reserve of {format_bytes(memory.reserve)}"
+        return (
+            f"and {here}, leave {format_bytes(self.budget) if self.budget else 'nothing'}",
+            "lower hardware.memory.reserve, or make the job smaller",
+        )
 
     def _found(self, kind: AnyKind) -> Options:
         matrix = overridden(shipped(), self._hardware.placement)
@@ -110,9 +129,11 @@ class Surroundings:
         row = {column: rating for column, rating in matrix[kind.workload].items() if rating != "never"}
         ranked: list[tuple[Rating, Place]] = []
         unusable: list[Other] = []
+        never: list[str] = []
         here: set[Column] = set()
         for place in self.places:
             if place.column not in row:
+                never.append(place.label)
                 continue
             here.add(place.column)
             why = self._refusal(kind, place.device, place.column)
@@ -136,6 +157,7 @@ class Surroundings:
             ranked=tuple(sorted(ranked, key=lambda each: _RANK[each[0]])),
             unusable=tuple(unusable),
             absent=tuple((row[column], column) for column in COLUMNS if column in row and column not in here),
+            never=tuple(never),
         )
 
     def _refusal(self, kind: AnyKind, device: str, column: Column) -> str:
@@ -186,7 +208,7 @@ def choose(
     remaining = list(_groups(options))
     for position, (rating, group) in enumerate(remaining):
         found = [
-            (forecast_at(resource.kind, resource.settings, inputs, around.machine, history, place), place)
+            (forecast_at(resource.kind, resource.settings, inputs, around.seen(place), history, place), place)
             for place in group
         ]
         tried += [(place, forecast) for forecast, place in found]
@@ -271,6 +293,8 @@ def _nowhere(resource: Resource, options: Options, around: Surroundings) -> Refu
         *(each.text for each in options.unusable),
         *(f"{LABELS[column]}: {rating}, but none known here" for rating, column in options.absent),
     ]
+    if wanted and options.never:
+        wanted.append(f"{', '.join(options.never)}: never")
     return Refused(
         f"{resource.address} has nowhere to run. Here: {here or 'nothing that computes'}. The spec allows {around.allowed()}. "
         f"For {options.workload}: {'; '.join(wanted) or 'every device is rated `never`'}",
@@ -289,6 +313,6 @@ def _too_large(resource: Resource, tried: list[tuple[Place, Forecast]], around: 
         needed += f", and {place.label} has {format_bytes(own)}"
         advice = "allow another device in `hardware.devices`, or make the job smaller"
     else:
-        needed += f", the budget is {format_bytes(around.budget)}"
-        advice = "raise hardware.memory.budget, or make the job smaller"
+        limit, advice = around.limit()
+        needed += f", {limit}"
     return MemoryRefused(needed, hint=f"{advice}. Basis: {forecast.basis}")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
-from aifw.errors import AifwError, ArtifactCorrupt, DependencyMissing, MemoryRefused
+from aifw.errors import AifwError, ArtifactCorrupt, DependencyMissing, MemoryRefused, Refused
 from aifw.executors.base import Executor
 from aifw.hardware.placement import Place
 from aifw.kind import Forecast, InputFacts
 from aifw.plan.forecast import forecast_at
 from aifw.plan.identity import combine
-from aifw.plan.model import PENDING, Action, Plan, Step
+from aifw.plan.model import PENDING, Action, Placement, Plan, Step
 from aifw.plan.needs import MEMORY, THREADS, needs
-from aifw.plan.place import Surroundings
+from aifw.plan.place import Surroundings, choose
 from aifw.plan.snapshot import Snapshot
 from aifw.run.ending import Endings
 from aifw.run.events import Events
@@ -101,6 +102,8 @@ class Engine:
                 running = self._running.pop(ended.handle.pid)
                 self._relay(running)
                 self._pool.release(running)
+                # What it left is known by now, and what it took is history that others' forecasts learn from.
+                self._refused.clear()
                 if self._endings.end(running, ended, stopping=self._stopping, at_once=self._asked > 1):
                     self._pause(running)
                 elif self.outcome.results.get(running.step.address) is not None:
@@ -190,7 +193,7 @@ class Engine:
                 return self._keep(step, step.artifact or "", step.key, digests)
             else:
                 return self._make(step, self._spec.resources[step.address])
-        except (ArtifactCorrupt, MemoryRefused, DependencyMissing) as error:
+        except (ArtifactCorrupt, Refused, DependencyMissing) as error:
             self._fail(step.address, error)
         return True
 
@@ -221,7 +224,7 @@ class Engine:
         if any(running.entry.key == key for running in self._running.values()):
             # It is being made for another address: what comes out is this one's as well.
             return False
-        forecast = self._forecast(step, resource, inputs)
+        step, forecast = self._forecast(step, resource, inputs)
         reserved = needs(self._spec, step, forecast, self._limits.capacity)
         wants = self._wants(step, forecast, reserved)
         if not self._pool.admits(step.address, reserved, wants):
@@ -266,25 +269,32 @@ class Engine:
                 self._replan(step.address, damage)
                 return False
         self._standings.keep(step, self._spec.resources[step.address], artifact, key, digests)
+        # Another job may have made the very same while this one was paused.
+        self._paused.pop(step.address, None)
         return True
 
     def _replan(self, address: str, damage: str) -> None:
         self.outcome.replan = f"{address}: {damage}"
         self._events.emit("run.replanned", address, because=damage)
 
-    def _forecast(self, step: Step, resource: Resource, inputs: Mapping[str, Resolved]) -> Forecast:
-        """The plan's forecast, made again with what is known by now.
+    def _forecast(self, step: Step, resource: Resource, inputs: Mapping[str, Resolved]) -> tuple[Step, Forecast]:
+        """The plan's forecast, made again with what is known by now, and the step with its place.
 
         Raises:
             MemoryRefused: It does not fit after all.
+            Refused: It was to be the same as another, which came to something else, and has nowhere to run.
         """
         facts = {field: InputFacts(each.address, each.facts, certain=True) for field, each in inputs.items()}
         observation = self._snapshot.observations.get(step.address)
         if observation is not None:
             facts["observation"] = InputFacts(step.address, observation.facts, certain=True)
         history = self._store.history(resource.kind.name)
-        place = self._place(step)
-        forecast = forecast_at(resource.kind, resource.settings, facts, self._snapshot.machine, history, place)
+        if step.placement is None:
+            placement, forecast = choose(resource, facts, history, self._around, {})
+            return replace(step, device=placement.device, placement=placement), forecast
+        place = self._place(step.placement)
+        machine = self._around.seen(place)
+        forecast = forecast_at(resource.kind, resource.settings, facts, machine, history, place)
         own = self._around.own_memory(place)
         for there, name in ((self._limits.memory, "the budget"), (own, f"the memory of {place.device}")):
             if there is not None and forecast.memory.mid > there:
@@ -293,12 +303,10 @@ class Engine:
                     f" {name} is {format_bytes(there)}",
                     hint=f"raise hardware.memory.budget, or make the job smaller. Basis: {forecast.basis}",
                 )
-        return forecast
+        return step, forecast
 
-    def _place(self, step: Step) -> Place:
+    def _place(self, placed: Placement) -> Place:
         """Where a step is placed, as its forecast in the plan saw it."""
-        placed = step.placement
-        assert placed is not None, "what is made has a place"
         return next(
             each for each in self._around.places if (each.column, each.device) == (placed.column, placed.device)
         )

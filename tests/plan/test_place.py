@@ -327,3 +327,30 @@ def test_another_device_never_makes_the_place_worse(
     before = rank(asked, tried(asked, machine(*devices), **hardware), changes)
     after = rank(asked, tried(asked, machine(*dict.fromkeys((*devices, more))), **hardware), changes)
     assert after <= before
+
+
+@pytest.mark.parametrize(
+    ("devices", "budget", "most"), [((), "8GiB", 8 * GIB), ((), None, 63 * GIB), (("cuda:0",), None, 6 * GIB)]
+)
+def test_a_job_that_takes_what_memory_there_is_takes_no_more_than_it_may_have(
+    devices: tuple[str, ...], budget: str | None, most: int
+) -> None:
+    class Greedy(ArtifactKind[Settings]):
+        name = "greedy"
+        section = "stages"
+        settings = Settings
+        produces: ClassVar[Mapping[str, type[Output]]] = {}
+        runs_on = EVERYWHERE
+        workload = "dpo"
+
+        def forecast(
+            self, settings: Settings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+        ) -> Forecast:
+            return Forecast(Estimate.exact(machine.memory.pool), Estimate.exact(1))
+
+    here = machine(*devices)
+    here = replace(here, detected=tuple(replace(each, memory=6 * GIB) for each in here.detected))
+    limited = around(here, memory={"budget": budget})
+    placement, forecast = choose(Resource("stages.greedy", Greedy(), Settings()), {}, History(), limited, {})
+    assert forecast.memory.high == most
+    assert placement.device == (*devices, "cpu")[0]

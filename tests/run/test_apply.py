@@ -7,10 +7,15 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from aifw.run.apply import Request, apply
+from aifw.spec.load import load
+from aifw.state.layout import Layout
 
 
 def text_of(stack: Any, address: str) -> str:
@@ -662,3 +667,26 @@ def test_a_job_computes_where_it_was_placed_and_with_no_more_threads_than_that(s
     (order,) = [json.loads(path.read_text()) for path in stack.name_folder.glob("jobs/2-*/job.json")]
     assert set(order["cpus"]) <= set(allowed)
     assert all(set(each) == set(order["cpus"] or allowed) for each in found["threads"])
+
+
+def test_what_was_to_be_the_same_as_another_is_made_where_the_other_became_something_else(
+    tmp_path: Path, toy_kinds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(toy_kinds))
+    (tmp_path / "input.txt").write_text("before")
+    twin = "{kind: toy, file: input.txt, steps: 4, pause: 0.05}"
+    (tmp_path / "spec.yaml").write_text(
+        f"apiVersion: aifw/v1\nkind: Stack\nmetadata: {{name: tested}}\nstages:\n  a: {twin}\n  b: {twin}\n"
+    )
+    spec = load([tmp_path / "spec.yaml"])
+
+    def change(event: Mapping[str, Any]) -> None:
+        if event["event"] == "job.started" and event["address"] == "stages.a":
+            (tmp_path / "input.txt").write_text("changed meanwhile")
+
+    outcome = apply(spec, Layout(tmp_path / ".aifw", spec.name), Request(), change, lambda plan: True)
+    assert outcome is not None
+    assert {address: result.status for address, result in outcome.results.items()} == {
+        "stages.a": "done",
+        "stages.b": "done",
+    }
