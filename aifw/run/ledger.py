@@ -43,12 +43,19 @@ class Ledger:
         del entries[job]
         return Ledger(MappingProxyType(entries))
 
-    def used(self) -> dict[str, int]:
-        """Sum of all reservations, by resource."""
+    def used(self, held: Mapping[str, int] = MappingProxyType({})) -> dict[str, int]:
+        """Sum of all reservations, by resource.
+
+        Args:
+            held: Bytes each job holds now. Of memory, what one holds counts where that is more than it reserved.
+        """
         found: dict[str, int] = {}
         for needs in self.entries.values():
             for name, amount in needs.items():
                 found[name] = found.get(name, 0) + amount
+        beyond = sum(max(0, held.get(job, 0) - needs.get(MEMORY, 0)) for job, needs in self.entries.items())
+        if beyond:
+            found[MEMORY] = found.get(MEMORY, 0) + beyond
         return found
 
     def memory(self, job: str) -> int:

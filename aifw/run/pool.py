@@ -139,7 +139,7 @@ class Pool:
             MemoryRefused: Nothing of this run holds memory, others do, and that did not change for as long as the spec says.
         """
         alone = not self.ledger.entries
-        if not fits(needs, self.ledger.used(), self._limits.capacity, alone=alone):
+        if not fits(needs, self.ledger.used(self._held), self._limits.capacity, alone=alone):
             return False
         free = self.free()
         if self.gauge.level == Level.OK and free >= wants:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -108,3 +109,15 @@ def test_memory_that_is_there_but_not_for_long_is_no_reason_to_start(events: Eve
     with pytest.raises(MemoryRefused, match="memory was short"):
         made.admits("stages.b", {"memory": MIB}, MIB)
     assert made.gauge.level.word == "shrink"
+
+
+def test_what_a_job_holds_beyond_its_reservation_is_not_given_to_another(events: Events) -> None:
+    made = Pool(Limits({"memory": 10 * GIB, "threads": 8}, GIB, conservative=False), events, lambda: (64 * GIB, None))
+    made.ledger = made.ledger.reserved("a", {"memory": 4 * GIB})
+    running: Any = SimpleNamespace(
+        entry=SimpleNamespace(id="a"), meter=SimpleNamespace(held=7 * GIB), forecast=forecast(4 * GIB)
+    )
+    made.look([running])
+    assert running.meter.held <= made.limit_of(running)
+    assert not made.admits("stages.b", {"memory": 5 * GIB}, 5 * GIB), "a would be ended for what it was allowed"
+    assert made.admits("stages.b", {"memory": 3 * GIB}, 3 * GIB)
