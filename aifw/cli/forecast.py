@@ -12,13 +12,15 @@ import click
 from aifw.cli.colour import style
 from aifw.cli.options import optional_spec_options, spec_files
 from aifw.cli.project import STATE_FOLDER, base_folder, open_spec, state_option
-from aifw.cli.terminal import print_json, show
+from aifw.cli.terminal import print_json, show, width
 from aifw.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from aifw.kind import Forecast
     from aifw.plan.model import Plan, Step
     from aifw.plan.score import Score, Summary
+
+_LEAST_TEXT = 24
 
 
 @click.command()
@@ -161,7 +163,7 @@ def _step_document(step: Step) -> dict[str, Any]:
 
 
 def _next_lines(plan: Plan, steps: Sequence[Step]) -> Iterable[str]:
-    from aifw.plan.columns import byte_range, padded, time_range, widths
+    from aifw.plan.columns import byte_range, padded, time_range, widths, wrapped
     from aifw.plan.render import MARKS
     from aifw.units import format_bytes, format_seconds
 
@@ -177,27 +179,31 @@ def _next_lines(plan: Plan, steps: Sequence[Step]) -> Iterable[str]:
         needs = f"{format_bytes(memory.mid)} ({byte_range(memory)})"
         rows.append((step.address, on, needs, f"{format_seconds(seconds.mid)} ({time_range(seconds)})"))
     wide = widths(rows)
+    room = None if (columns := width()) is None else max(_LEAST_TEXT, columns - 5)
     for step, row in zip(steps, rows, strict=True):
         assert step.forecast is not None
         mark, role = MARKS[step.action]
         yield ""
-        cells = "   ".join(padded(cell, width) for cell, width in zip(row, wide, strict=True))
+        cells = "   ".join(padded(cell, size) for cell, size in zip(row, wide, strict=True))
         yield f" {style(mark, role)} {cells}".rstrip()
-        yield from (f"     {line}" for line in _resting_on(step.forecast))
+        for text, role in _resting_on(step.forecast):
+            lines = [text] if room is None else wrapped(text, room)
+            yield from (f"     {style(line, role) if role else line}" for line in lines)
     yield ""
     totals = plan.totals
     yield f"Peak {format_bytes(totals.memory)} of {format_bytes(totals.budget)} · about {format_seconds(totals.seconds_mid)}"
 
 
-def _resting_on(forecast: Forecast) -> Iterable[str]:
+def _resting_on(forecast: Forecast) -> Iterable[tuple[str, str]]:
+    """Texts, each with its role."""
+    from aifw.plan.columns import parts_of
     from aifw.units import format_bytes, format_seconds
 
-    if forecast.parts:
-        largest = sorted(forecast.parts.items(), key=lambda part: -part[1])
-        yield " · ".join(f"{name} {format_bytes(size)}" for name, size in largest if size)
+    if parts := parts_of(forecast.parts):
+        yield parts, ""
     if forecast.uncorrected is not None:
         memory, seconds = forecast.uncorrected
-        yield f"its kind states {format_bytes(memory)}, {format_seconds(seconds)}"
-    yield style(forecast.basis, "faint")
+        yield f"its kind states {format_bytes(memory)}, {format_seconds(seconds)}", ""
+    yield forecast.basis, "faint"
     if forecast.note:
-        yield forecast.note
+        yield forecast.note, ""

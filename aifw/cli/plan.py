@@ -155,7 +155,7 @@ def source(files: Sequence[Path], sets: Sequence[str], state: Path | None, folde
 def _explain(plan: Plan, addresses: Sequence[str]) -> None:
     from aifw.plan.explanation import explain
 
-    show("\n".join(explain(plan, address, style) for address in addresses), newline=False)
+    show("\n".join(explain(plan, address, style, width()) for address in addresses), newline=False)
 
 
 def _show(plan: Plan, machine: Machine, typed: str, output: Path | None, *, everything: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from aifw.kind import Estimate
 from aifw.units import format_bytes, format_seconds
@@ -70,6 +70,12 @@ def aligned(rows: Sequence[Sequence[str]], gap: str = "   ") -> Iterator[str]:
 def byte_range(estimate: Estimate) -> str:
     """Low and high of a size in one unit where they share it."""
     return joined(format_bytes(estimate.low), format_bytes(estimate.high))
+
+
+def parts_of(parts: Mapping[str, float]) -> str:
+    """What a size is made of, the largest first; what takes nothing, such as weights that stay in their file, is left out."""
+    largest = sorted(parts.items(), key=lambda part: (-part[1], part[0]))
+    return " · ".join(f"{name} {format_bytes(size)}" for name, size in largest if size >= 1)
 
 
 def time_range(estimate: Estimate) -> str:

@@ -45,7 +45,7 @@ def test_reasons_inputs_forecast_and_identity() -> None:
         "10.4 GiB, between 9.8 GiB and 11.2 GiB",
         "declared by the kind",
         "batch 32 (auto)",
-        "1 min 30 s after the run",
+        "1 min 30 s after the run begins",
         '"beta": 0.2',
         "12" * 32,
         "not known before its inputs are made",
@@ -63,8 +63,25 @@ def test_the_place_and_what_was_next_best() -> None:
 
 
 def test_what_memory_is_made_of_largest_first() -> None:
-    forecast = replace(FORECAST, parts={"logits": 1.4 * GIB, "weights": 9.0 * GIB})
+    forecast = replace(FORECAST, parts={"logits": 1.4 * GIB, "weights": 9.0 * GIB, "reference": 0.0})
     assert "\n             weights 9.0 GiB · logits 1.4 GiB\n" in explained(replace(STEP, forecast=forecast))
+
+
+def test_what_is_wider_than_the_terminal_is_wrapped_beside_its_name() -> None:
+    plan = Plan(
+        "a",
+        "3f" * 32,
+        1,
+        "laptop",
+        (replace(STEP, identity='{"name":"' + "x" * 90 + '"}'),),
+        (),
+        Totals(0, "", 0, 0, 0, 0, 0, 0),
+    )
+    parts = {"worker": 0.3 * GIB, "weights": 9.0 * GIB, "activations": 2.0 * GIB}
+    plan = replace(plan, steps=(replace(plan.steps[0], forecast=replace(FORECAST, parts=parts)),))
+    text = explain(plan, STEP.address, width=50)
+    assert "\n             weights 9.0 GiB · activations 2.0 GiB\n             · worker 307 MiB\n" in text
+    assert "x" * 90 in text
 
 
 def test_what_the_kind_had_stated_before_it_was_corrected() -> None:
