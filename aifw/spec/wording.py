@@ -102,6 +102,9 @@ def findings(
     }
     # A setting that is missing because its name was misspelt is said once, at the misspelt name.
     found = [each for each in found if each.details["type"] != "missing" or each.path[-1] not in given_up]
+    # What is said of the value of an unknown key would only be mixed up with what is said of the key.
+    unknown_keys = {each.path for each in found if "[key]" in each.details["loc"]}
+    found = [each for each in found if each.path not in unknown_keys or "[key]" in each.details["loc"]]
     together: dict[tuple[Path, bool], list[_Finding]] = {}
     for each in found:
         alone = each.details["type"] in {"missing", "extra_forbidden"}
