@@ -17,7 +17,7 @@ def cautions(steps: Sequence[Step], limits: Mapping[str, int]) -> tuple[str, ...
     """Jobs that may need more memory than there is, in a sentence each."""
     budget = limits[MEMORY]
     return tuple(
-        f"{step.address} may need up to {format_bytes(step.forecast.memory.high)}, more than the budget of {format_bytes(budget)}; it is ended if it does"
+        f"{step.address} may need up to {format_bytes(step.forecast.memory.high)}, {format_bytes(step.forecast.memory.high - budget)} more than the budget; it is ended if it does"
         for step in steps
         if step.forecast is not None and step.forecast.memory.high > budget
     )

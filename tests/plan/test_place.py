@@ -137,6 +137,20 @@ def test_what_is_too_large_for_the_memory_of_the_device_goes_to_the_next_best() 
         placed(asked, here, devices=["cuda"])
 
 
+@pytest.mark.parametrize("memory", [{"reserve": "60GiB"}, {"reserve": "60GiB", "budget": "48GiB"}])
+def test_where_no_budget_of_the_spec_is_the_limit_the_machine_and_the_reserve_are_named(memory: Any) -> None:
+    here = machine()
+    here = replace(here, memory=replace(here.memory, total=64 * GIB, available=64 * GIB, limit=None))
+    asked = resource(needs=Needs(memory={"cpu": 10 * GIB}))
+    with pytest.raises(
+        MemoryRefused, match=r"and the 64\.0 GiB here, less the reserve of 60\.0 GiB, leave 4\.0 GiB"
+    ) as refused:
+        placed(asked, here, memory=memory)
+    assert "lower hardware.memory.reserve" in str(refused.value.hint)
+    with pytest.raises(MemoryRefused, match=r"leave nothing"):
+        placed(asked, here, memory={"reserve": "70GiB"})
+
+
 def test_an_input_that_is_not_certain_gives_the_benefit_of_the_doubt() -> None:
     asked = resource("vector_search", needs=Needs(memory={"cpu": 10 * GIB}))
     here = around(machine(), memory={"budget": "6GiB"})
@@ -229,6 +243,11 @@ def test_nowhere_to_run_is_refused_with_what_is_here_and_what_would_do() -> None
     assert "hardware.devices" in str(refused.value.hint)
     with pytest.raises(Refused, match="every device is rated `never`"):
         placed(resource("gating"), machine(), placement={"gating": dict.fromkeys(COLUMNS, "never")})
+    never = {"dpo": {"performance_cores": "never"}}
+    with pytest.raises(
+        Refused, match="iGPU: best, but none known here; GPU: best, but none known here; P-cores, E-cores: never"
+    ):
+        placed(resource(), machine(), placement=never)
     with pytest.raises(Refused, match="The spec allows none"):
         placed(resource(), machine(), devices=[])
 

@@ -117,4 +117,4 @@ def test_what_may_take_more_than_the_budget_is_said() -> None:
     )
     assert cautions([step], {"memory": 3 * MIB}) == ()
     (caution,) = cautions([step], {"memory": 2 * MIB})
-    assert caution == "stages.a may need up to 3.0 MiB, more than the budget of 2.0 MiB; it is ended if it does"
+    assert caution == "stages.a may need up to 3.0 MiB, 1.0 MiB more than the budget; it is ended if it does"
