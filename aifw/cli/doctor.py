@@ -73,7 +73,7 @@ def command(files: tuple[Path, ...], sets: tuple[str, ...], as_json: bool) -> in
         from aifw.spec.load import load
 
         spec = load(files, sets)
-        findings += [*_memory(spec), *_folder(spec.root), *_kinds(spec, installation)]
+        findings += [*_memory(spec), *_allowed(spec, profile), *_folder(spec.root), *_kinds(spec, installation)]
     else:
         findings += _folder(Path.cwd())
     able = all(finding.state != "missing" for finding in findings)
@@ -230,6 +230,30 @@ def _memory(spec: Any) -> Iterator[Finding]:
             "budget",
             f"{format_bytes(budget)} asked for, {format_bytes(usable)} can be had here; plans keep to the latter",
         )
+
+
+def _allowed(spec: Any, profile: Profile) -> Iterator[Finding]:
+    """Devices and threads the spec names, where there are none or fewer here."""
+    from aifw.hardware.libraries.profile import joined
+    from aifw.hardware.placement import places
+    from aifw.hardware.probe import probe
+
+    machine = joined(probe(), profile)
+    if spec.hardware.devices != "auto":
+        here = {name for each in places(machine) for name in (each.device, each.device.partition(":")[0], each.column)}
+        absent = [each for each in spec.hardware.devices if each not in here]
+        if len(absent) == len(spec.hardware.devices):
+            yield Finding(
+                "missing",
+                "devices",
+                f"no job can compute on what hardware.devices allows: {', '.join(absent) or 'nothing'}",
+                "`aifw hardware` shows what is here; allow it in `hardware.devices`",
+            )
+        elif absent:
+            yield Finding("note", "devices", f"no job can compute on {', '.join(absent)} here; plans use the others")
+    threads = spec.hardware.threads
+    if threads != "auto" and threads > machine.cpu.cores:
+        yield Finding("note", "threads", f"{threads} asked for, {machine.cpu.cores} can be had here")
 
 
 def _folder(root: Path) -> Iterator[Finding]:

@@ -154,6 +154,24 @@ def test_a_reserve_larger_than_the_machine(folder: Path) -> None:
     assert findings["budget"]["state"] == "missing"
 
 
+@pytest.mark.parametrize(
+    ("hardware", "status", "name", "state", "text"),
+    [
+        ("devices: [cpu, npu]", 0, "devices", "note", "no job can compute on npu here; plans use the others"),
+        ("devices: {npu: all}", 1, "devices", "missing", "no job can compute on what hardware.devices allows: npu"),
+        ("devices: []", 1, "devices", "missing", "allows: nothing"),
+        ("threads: 4096", 0, "threads", "note", "4096 asked for"),
+    ],
+)
+def test_devices_and_threads_that_are_not_here(
+    folder: Path, hardware: str, status: int, name: str, state: str, text: str
+) -> None:
+    (folder / "spec.yaml").write_text(f"{SPEC}hardware: {{{hardware}}}\n")
+    found, findings = _findings()
+    assert (found, findings[name]["state"]) == (status, state)
+    assert text in findings[name]["text"]
+
+
 def test_a_folder_that_cannot_be_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: False)
     status, findings = _findings()
