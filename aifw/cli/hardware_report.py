@@ -23,6 +23,8 @@ Rows = Iterable[tuple[str, str]]
 
 _LEAST_TEXT = 24
 _BULLET = "· "
+_SPREAD = 4
+"""Column of the table of what was measured."""
 _WORTH_SAYING = 0.1
 """Share of the processors' time."""
 _SHORT = {IPEX: "ipex"}
@@ -48,7 +50,7 @@ def report(
         ("Heat and power", _heat(found)),
         ("Devices", _devices(found, machine, profile)),
         ("Libraries", _libraries(profile)),
-        ("Measured", _measured(profile)),
+        ("Measured", _measured(profile, width)),
         ("Unknown", _unknown(found, machine, profile)),
     )
     for title, rows in sections:
@@ -137,8 +139,12 @@ def _memory(found: Survey) -> Iterator[tuple[str, str]]:
 
 def _pressure(found: PressureFound) -> str:
     named = (("memory", found.memory), ("own group", found.own_memory), ("processors", found.cpu), ("disk", found.io))
-    told = [f"{name} {each.some_10s:g} %" for name, each in named if each is not None]
+    told = [f"{name} {_percent(each.some_10s)}" for name, each in named if each is not None]
     return f"{', '.join(told)} of the last 10 s waited for" if told else "unknown"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1f} %" if 0 < value < 9.95 else f"{value:.0f} %"
 
 
 def _limits(found: Survey) -> Iterator[tuple[str, str]]:
@@ -244,7 +250,7 @@ def _seen(runtime: Runtime, library: str) -> Iterator[tuple[str, str]]:
             yield "", f"no {key.partition(' ')[2]}: {why}"
 
 
-def _measured(profile: Profile) -> Iterator[tuple[str, str]]:
+def _measured(profile: Profile, width: int | None) -> Iterator[tuple[str, str]]:
     found = profile.measurement
     if found is None:
         stale = next((each for each in profile.stale if "measured" in each), "")
@@ -262,8 +268,11 @@ def _measured(profile: Profile) -> Iterator[tuple[str, str]]:
         )
         for each in found.figures
     ]
-    for line in aligned(table, gap="  "):
-        yield "", line
+    lines = list(aligned(table, gap="  "))
+    if width is not None and max(map(columns, lines)) > width - 2:
+        # A table that is wrapped cannot be read; the spread is what can be done without.
+        lines = list(aligned([(*row[:_SPREAD], *row[_SPREAD + 1 :]) for row in table], gap="  "))
+    yield from (("", line) for line in lines)
     yield "", _how(found)
     for failure in found.failures:
         yield "", f"not measured: {failure}"

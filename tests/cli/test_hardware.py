@@ -115,6 +115,13 @@ def test_captured_machines(
     golden(f"hardware_{machine}", _printed(tree(machine), profile))
 
 
+def test_a_table_too_wide_for_the_terminal_goes_without_its_spread(tree: Callable[[str], Path]) -> None:
+    profile = Profile(LAPTOP, {}, "2026-03-04T05:06:00Z", MEASUREMENT)
+    lines = _printed(tree("core-ultra-7-155h"), profile, 60).splitlines()
+    assert "  cpu     bf16 emulated  22       31.4 GFLOP/s   torch" in lines
+    assert "  xpu:0   bf16 product            9,870 GFLOP/s  torch" in lines
+
+
 def test_it_fits_eighty_columns(tree: Callable[[str], Path]) -> None:
     profile = Profile(LAPTOP, {}, "2026-03-04T05:06:00Z", MEASUREMENT)
     for line in _printed(tree("core-ultra-7-155h"), profile).splitlines():
