@@ -43,13 +43,13 @@ _STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --text: #e6edf3; --faint: #8d96a0; --line: #3d444d; --back: #0d1117; --band: #3fb95026; --light: 66%; }
 }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); margin: 2rem auto; max-width: 72rem; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); margin: 2rem auto; max-width: 82rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--faint); font-size: 12px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .2rem .7rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { color: var(--faint); font-weight: 500; } th:first-child, td:first-child, .left { text-align: left; }
 .over { font-weight: 600; } p, figcaption { color: var(--faint); } figure { margin: 0; flex: 1 1 24rem; }
 """
@@ -71,8 +71,8 @@ def render(scores: Sequence[Score]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>Forecast against actual</title><style>{_STYLE}</style>",
         (
-            f"<h1>Forecast against actual</h1><p>{len(scores):,} jobs, from {min(each.started for each in scores)[:10]}"
-            f" to {max(each.started for each in scores)[:10]} (UTC)</p>"
+            f"<h1>Forecast against actual</h1><p>{len(scores):,} job{'s' * (len(scores) != 1)},"
+            f" {_days([each.started[:10] for each in scores])} (UTC)</p>"
         ),
         '<div class="pictures">',
         *_picture("Memory", memory, kinds, format_bytes, _BYTE_TICKS, MEMORY_TOLERANCE),
@@ -94,6 +94,11 @@ def render(scores: Sequence[Score]) -> str:
         "</html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _days(days: Sequence[str]) -> str:
+    first, last = min(days), max(days)
+    return f"from {first} to {last}" if first != last else f"on {first}"
 
 
 def _colour(kinds: Sequence[str], kind: str) -> str:
