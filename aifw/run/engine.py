@@ -226,6 +226,10 @@ class Engine:
             return False
         step, forecast = self._forecast(step, resource, inputs)
         reserved = needs(self._spec, step, forecast, self._limits.capacity)
+        paused = self._paused.get(step.address)
+        if paused is not None:
+            # What it is known to take: with less it would only have to make room again.
+            reserved[MEMORY] = max(reserved[MEMORY], min(self._limits.memory, paused.meter.peak))
         wants = self._wants(step, forecast, reserved)
         if not self._pool.admits(step.address, reserved, wants):
             self._refused[step.address] = (reserved, wants)

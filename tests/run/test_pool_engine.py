@@ -319,6 +319,28 @@ def test_who_paused_and_finds_no_room_any_more_is_refused_with_its_checkpoint_ke
     assert world.event("job.failed")["checkpoint"] == world.event("job.paused")["checkpoint"]
 
 
+@pytest.mark.parametrize("conservative", [True, False])
+def test_who_paused_reserves_what_it_held_when_it_goes_on(world: World, conservative: bool) -> None:
+    reserved: list[int] = []
+
+    def play(event: dict[str, Any]) -> None:
+        engine = world.engine
+        if event["event"] == "job.checkpoint" and event["step"] == 3 and engine is not None:
+            for running in engine._running.values():
+                running.meter.peak = 100 * MIB
+            world.available = RESERVE // 10
+        if event["event"] == "job.paused":
+            world.available = 12 * GIB
+        if event["event"] == "job.checkpoint" and event["step"] > 3 and "job.paused" in world.names() and engine:
+            reserved.extend(each["memory"] for each in engine._pool.ledger.entries.values())
+            world.done.touch()
+
+    world.on = play
+    assert statuses(world.run(endless("a"), conservative=conservative)) == {"a": "done"}
+    assert reserved
+    assert set(reserved) == {100 * MIB}
+
+
 def test_jobs_start_in_the_order_of_the_schedule(world: World) -> None:
     # The chain is the critical path: it starts before what the spec names first.
     body = (
