@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,11 +73,12 @@ def perform(folder: Path, asked: Control) -> int:
 def _stay_on(cpus: Collection[int]) -> None:
     """Keep this process on the processors of its order. Threads that libraries start later inherit that, so it is done first.
 
-    Those that may not be used any more are left out; without any, the process stays where it may be.
+    Those that may not be used any more are left out; without any, or where a sandbox forbids it, the process stays where it may be.
     """
     allowed = os.sched_getaffinity(0)
     if wanted := allowed.intersection(cpus):
-        os.sched_setaffinity(0, wanted)
+        with suppress(OSError):
+            os.sched_setaffinity(0, wanted)
 
 
 def _listen(asked: Control) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from aifw.executors.base import Ended
 from aifw.executors.local import LocalExecutor
+from aifw.run import worker
 from aifw.run.order import Order
 
 MIB = 1024**2
@@ -58,3 +59,15 @@ def test_what_a_job_took_is_what_it_held_and_not_what_it_mapped(executor: LocalE
     usage = json.loads((tmp_path / "job" / "result.json").read_text())["usage"]
     assert 64 * MIB < usage["memory"] < 160 * MIB
     assert ended.peak_memory > 200 * MIB, "the system's own figure counts mapped files"
+
+
+def test_a_sandbox_that_forbids_choosing_processors_does_not_keep_a_job_from_running(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(_process: int, _cpus: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    before = os.sched_getaffinity(0)
+    worker._stay_on(before)
+    assert os.sched_getaffinity(0) == before
