@@ -237,6 +237,6 @@ def fitting(
 
 
 def _basis(rows: float, tokens: float, longest: float, known: bool, measured: bool) -> str:
-    size = f"{rows:,.0f} pairs of about {tokens:,.0f} tokens, answers of at most {longest:,.0f} with their prompt"
+    size = f"{rows:,.0f} pairs of about {tokens:,.0f} tokens, each answer with its prompt at most {longest:,.0f}"
     speed = "measured speed of this device" if measured else "a default speed of this device"
     return f"{size}, {speed}" + ("" if known else "; model or data not known yet, so sizes are assumed")

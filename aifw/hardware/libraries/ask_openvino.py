@@ -51,7 +51,8 @@ def _device(openvino: Any, core: Any, target: str) -> dict[str, Any]:
     facts: dict[str, str] = {}
     supported = frozenset(core.get_property(target, "SUPPORTED_PROPERTIES"))
     for name, label in _FACTS.items():
-        if name in supported:
+        # Every processor is of the type "integrated".
+        if name in supported and (name, target) != ("DEVICE_TYPE", "CPU"):
             facts[label] = _property(core, target, name)
     try:
         plugin = next(iter(core.get_versions(target).values())).build_number
@@ -78,6 +79,8 @@ def _property(core: Any, target: str, name: str) -> str:
         value = core.get_property(target, name)
     except (RuntimeError, TypeError) as error:
         return f"unknown: {_last_line(error)}"
+    if isinstance(value, tuple):
+        return " to ".join(map(str, value))
     return f"{value}".removeprefix("Type.").removeprefix("<Type: '").removesuffix("'>")
 
 
