@@ -38,6 +38,9 @@ _COLUMN_OF_FAMILY: Mapping[str, Column] = MappingProxyType(
     {"xpu": "integrated_gpu", "cuda": "discrete_gpu", "npu": "npu", "ncs2": "ncs2"}
 )
 """Column of a device that the probe did not list and a library can compute on nevertheless."""
+_EFFICIENT = 0.5
+"""An efficient core beside a performance core, where only both together were measured: those of Alder Lake to Meteor Lake have
+half the width of vectors. Earlier runs correct what follows from it."""
 _REINSTALL = "this installation of aifw is damaged; install it again"
 
 
@@ -109,8 +112,21 @@ def places(machine: Machine) -> tuple[Place, ...]:
 
 
 def seen_from(machine: Machine, place: Place) -> Machine:
-    """The machine as a job at a place sees it: one device, and the processors it may compute with there."""
-    return replace(machine, devices=(place.device,), cpu=replace(machine.cpu, cores=place.threads))
+    """The machine as a job at a place sees it: one device, and the processors it may compute with there.
+
+    The whole processor was measured, with every processor there was to use; of that a place has the share of its cores.
+    """
+    measured = machine.measured
+    known = measured.get(place.device)
+    if place.device == "cpu" and known is not None:
+        share = min(1.0, _strength(place) / sum(_strength(each) for each in _processor(machine)))
+        throughput = {name: share * speed for name, speed in known.throughput.items()}
+        measured = {**measured, place.device: replace(known, throughput=throughput)}
+    return replace(machine, devices=(place.device,), cpu=replace(machine.cpu, cores=place.threads), measured=measured)
+
+
+def _strength(place: Place) -> float:
+    return place.threads * (_EFFICIENT if place.column == "efficient_cores" else 1.0)
 
 
 def column_of(machine: Machine, device: str) -> Column:

@@ -26,7 +26,4 @@ def seconds_for(operations: float, machine: Machine, precision: str = "fp32") ->
     if speed is None or speed <= 0:
         default = _CORE * machine.cpu.cores if device.partition(":")[0] == "cpu" else _ACCELERATOR
         return operations / (SHARE * default), False
-    if device == "cpu" and machine.cpu.layout is not None:
-        # The whole processor was measured; a place may have only some of it.
-        speed *= min(1.0, machine.cpu.cores / max(1, len(machine.cpu.layout.performance())))
     return operations / (SHARE * speed), True

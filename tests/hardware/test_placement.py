@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from aifw.errors import UsageError
 from aifw.hardware import placement
-from aifw.hardware.machine import Accelerator, Cpu, Machine, Memory
+from aifw.hardware.machine import Accelerator, Cpu, Machine, Measured, Memory
 from aifw.hardware.placement import LABELS, overridden, places, seen_from, shipped
 from aifw.hardware.processor.cores import CoreKind, Cores
 from aifw.hardware.workloads import COLUMN_WORDS, COLUMNS, RATINGS, WORKLOAD_WORDS, WORKLOADS
@@ -149,6 +149,24 @@ def test_a_machine_seen_from_a_place_has_one_device_and_the_cores_there() -> Non
         (("cpu",), 2),
         (("cpu",), 6),
     ]
+
+
+def test_what_was_measured_of_a_whole_processor_is_shared_by_its_places() -> None:
+    def speeds(cpus: int, layout: Cores | None, threads: int | None = None) -> list[float]:
+        here = replace(machine(cpus, layout, "npu"), measured={"cpu": Measured(7e9, {"fp32": 100.0})})
+        found = [each if threads is None else replace(each, threads=threads) for each in places(here)]
+        seen = [seen_from(here, each).measured["cpu"] for each in found if each.device == "cpu"]
+        assert {each.bandwidth for each in seen} == {7e9}
+        assert seen_from(here, found[0]).measured == here.measured, "a processor is no slower for a job elsewhere"
+        return [each.throughput["fp32"] for each in seen]
+
+    pairs = Cores(dict.fromkeys(range(8), "performance"), "", ((0, 1), (2, 3), (4, 5), (6, 7)))
+    assert speeds(8, pairs) == [100.0], "second threads of cores make a matrix product no faster"
+    assert speeds(2, pairs) == [100.0], "it was measured with this quota"
+    assert speeds(8, pairs, threads=1) == [25.0]
+    assert speeds(4, None) == [100.0]
+    strong, spare = speeds(12, cores(p=(0, 1, 2, 3), e=tuple(range(4, 12))))
+    assert strong == spare == 50.0
 
 
 @given(
