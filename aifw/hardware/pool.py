@@ -29,7 +29,10 @@ def available(root: Path = _ROOT) -> int:
     """
     found = meminfo(root)
     left = memory_left(groups(root))
-    free = found.get("MemAvailable", found.get("MemFree", 0))
+    free = found.get("MemAvailable")
+    if free is None or free > found.get("MemTotal", free):
+        # As in the probe: free memory is a lower bound.
+        free = found.get("MemFree", 0)
     return free if left is None else min(free, left)
 
 

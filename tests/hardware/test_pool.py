@@ -15,6 +15,7 @@ import pytest
 
 from aifw.hardware import pool
 from aifw.hardware.meter import Meter
+from aifw.hardware.probe import probe
 
 TREES = Path(__file__).parent / "trees"
 GIB = 1024**3
@@ -40,6 +41,16 @@ def test_what_is_left_in_a_container() -> None:
 
 def test_without_a_limit_the_machine_says_what_is_available() -> None:
     assert pool.available(TREES / "core-ultra-laptop") == 54 * GIB
+
+
+@pytest.mark.parametrize("available", ["", "MemAvailable: 99999 kB\n", "MemAvailable: nonsense\n"])
+def test_where_what_is_available_is_not_told_or_cannot_be_free_memory_stands_for_it(
+    tmp_path: Path, available: str
+) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text(f"MemTotal: 4000 kB\nMemFree: 1000 kB\n{available}")
+    assert pool.available(tmp_path) == 1000 * 1024
+    assert probe(tmp_path).memory.available == 1000 * 1024
 
 
 def test_a_full_group_has_nothing_left(tmp_path: Path) -> None:
