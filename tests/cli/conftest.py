@@ -103,8 +103,8 @@ _MEASURED = (
     # What earlier jobs of the same run took corrects what is expected of later ones.
     (re.compile(r"(?<= · )[^·\n]*(?= expected$)", re.MULTILINE), "TIME"),
     (re.compile(r"[\d.]+ (?:ms|s)(?= \(| ·|\. Peak|$)", re.MULTILINE), "TIME"),
-    (re.compile(r"(?<=\()(?:[\d.]+(?: ms)?–)?[\d.]+ (?:ms|s)(?=\)$)", re.MULTILINE), "TIME"),
-    (re.compile(r"(?:[\d.]+(?: [KMG]iB)?–)?(?:[\d.]+|<) [KMG]iB"), "SIZE"),
+    (re.compile(r"(?<=\()(?:[\d.]+(?: ms)?\u2013)?[\d.]+ (?:ms|s)(?=\)$)", re.MULTILINE), "TIME"),
+    (re.compile(r"(?:[\d.]+(?: [KMG]iB)?\u2013)?(?:[\d.]+|<) [KMG]iB"), "SIZE"),
     (re.compile(r"  +"), "  "),
 )
 
