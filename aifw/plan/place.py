@@ -97,10 +97,14 @@ class Surroundings:
         """Bytes of a device that has memory of its own, as far as that is known."""
         return next((each.memory for each in self.machine.detected if each.name == place.device), None)
 
-    def seen(self, place: Place) -> Machine:
-        """The machine with no more memory than a job at a place may have, so that one that takes what there is takes no more."""
-        own = self.own_memory(place)
-        limit = self.budget if own is None else min(self.budget, own)
+    def seen(self, place: Place, most: int | None = None) -> Machine:
+        """The machine with no more memory than a job at a place may have, so that one that takes what there is takes no more.
+
+        Args:
+            place: Where it would compute.
+            most: Bytes it may have in any case, where that is less than the budget.
+        """
+        limit = min(each for each in (self.budget, self.own_memory(place), most) if each is not None)
         return replace(self.machine, memory=replace(self.machine.memory, limit=limit))
 
     def allowed(self) -> str:

@@ -208,7 +208,7 @@ class Engine:
         self._paused.pop(running.step.address, None)
 
     def _make(self, step: Step, resource: Resource) -> bool:
-        refused = self._refused.get(step.address)
+        refused = self._refused.get(step.address) if self._pool.ledger.entries else None
         if refused is not None and not self._pool.admits(step.address, *refused):
             # Looked at again and again while others run: what it needs is not worked out anew each time.
             return False
@@ -224,13 +224,15 @@ class Engine:
         if any(running.entry.key == key for running in self._running.values()):
             # It is being made for another address: what comes out is this one's as well.
             return False
-        step, forecast = self._forecast(step, resource, inputs)
-        reserved = needs(self._spec, step, forecast, self._limits.capacity)
-        paused = self._paused.get(step.address)
-        if paused is not None:
-            # What it is known to take: with less it would only have to make room again.
-            reserved[MEMORY] = max(reserved[MEMORY], min(self._limits.memory, paused.meter.peak))
-        wants = self._wants(step, forecast, reserved)
+        step, forecast = self._forecast(step, resource, inputs, self._limits.memory)
+        reserved, wants = self._takes(step, forecast)
+        alone, free = not self._pool.ledger.entries, self._pool.free()
+        if alone and 0 < free < wants:
+            # Nothing of this run will give any back, so a job that can do with what others leave does.
+            _, smaller = self._forecast(step, resource, inputs, free)
+            takes = self._takes(step, smaller)
+            if takes[1] <= free:
+                forecast, (reserved, wants) = smaller, takes
         if not self._pool.admits(step.address, reserved, wants):
             self._refused[step.address] = (reserved, wants)
             return False
@@ -245,14 +247,18 @@ class Engine:
         self._ran(self._launcher.make(step, resource, key, inputs, admitted, afresh=afresh), reserved)
         return True
 
-    def _wants(self, step: Step, forecast: Forecast, reserved: Mapping[str, int]) -> int:
-        """Bytes that must really be there: what is reserved, and no less than a job held before it paused."""
+    def _takes(self, step: Step, forecast: Forecast) -> tuple[dict[str, int], int]:
+        """What a job reserves, and bytes that must really be there: what is reserved, and no less than it held before it paused."""
+        reserved = needs(self._spec, step, forecast, self._limits.capacity)
+        paused = self._paused.get(step.address)
+        if paused is not None:
+            # What it is known to take: with less it would only have to make room again.
+            reserved[MEMORY] = max(reserved[MEMORY], min(self._limits.memory, paused.meter.peak))
         wants = reserved[MEMORY]
         if self._limits.conservative and forecast.memory.high > self._limits.memory:
             # The whole budget is reserved, and the plan said that only the middle is sure to fit.
             wants = round(forecast.memory.mid)
-        paused = self._paused.get(step.address)
-        return wants if paused is None else max(wants, paused.meter.peak)
+        return reserved, wants if paused is None else max(wants, paused.meter.peak)
 
     def _admitted(self, step: Step, forecast: Forecast, reserved: Mapping[str, int]) -> Admitted:
         memory = reserved[MEMORY]
@@ -281,8 +287,16 @@ class Engine:
         self.outcome.replan = f"{address}: {damage}"
         self._events.emit("run.replanned", address, because=damage)
 
-    def _forecast(self, step: Step, resource: Resource, inputs: Mapping[str, Resolved]) -> tuple[Step, Forecast]:
+    def _forecast(
+        self, step: Step, resource: Resource, inputs: Mapping[str, Resolved], most: int
+    ) -> tuple[Step, Forecast]:
         """The plan's forecast, made again with what is known by now, and the step with its place.
+
+        Args:
+            step: To be started.
+            resource: Of the step.
+            inputs: That are there by now, by field.
+            most: Bytes the job may have.
 
         Raises:
             MemoryRefused: It does not fit after all.
@@ -297,7 +311,7 @@ class Engine:
             placement, forecast = choose(resource, facts, history, self._around, {})
             return replace(step, device=placement.device, placement=placement), forecast
         place = self._place(step.placement)
-        machine = self._around.seen(place)
+        machine = self._around.seen(place, most)
         forecast = forecast_at(resource.kind, resource.settings, facts, machine, history, place)
         own = self._around.own_memory(place)
         for there, name in ((self._limits.memory, "the budget"), (own, f"the memory of {place.device}")):

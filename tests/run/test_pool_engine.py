@@ -14,6 +14,7 @@ import pytest
 from aifw.executors.fake import FakeExecutor
 from aifw.hardware.machine import Cpu, Machine, Memory, Pressure
 from aifw.job import Control
+from aifw.kind import Estimate, Forecast
 from aifw.plan.compile import compile  # noqa: A004 - the word of the design
 from aifw.run import pool, pressure
 from aifw.run.engine import Engine
@@ -339,6 +340,25 @@ def test_who_paused_reserves_what_it_held_when_it_goes_on(world: World, conserva
     assert statuses(world.run(endless("a"), conservative=conservative)) == {"a": "done"}
     assert reserved
     assert set(reserved) == {100 * MIB}
+
+
+def test_a_job_that_takes_what_memory_there_is_takes_what_is_there_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toy.kinds import Heavy
+
+    def forecast(_kind: Any, _settings: Any, _inputs: Any, machine: Machine, _history: Any) -> Forecast:
+        # As with a batch that is solved for: as much as fits, and no less than a gibibyte.
+        return Forecast(Estimate.exact(max(GIB, machine.memory.pool)), Estimate.exact(1), work=1.0)
+
+    monkeypatch.setattr(Heavy, "forecast", forecast)
+    body = "  a: {kind: toy_heavy, text: a, hold: 0, steps: 1}\n"
+    world.available = RESERVE + GIB - 1
+    assert statuses(world.run(body, patience=0.2)) == {"a": "failed"}
+    assert world.event("pool.waits")["needs"] == 8 * GIB
+    world.available = RESERVE + 3 * GIB
+    assert statuses(world.run(body, patience=0.2)) == {"a": "done"}
+    assert world.event("job.started")["forecast"]["memory"]["high"] == 3 * GIB
 
 
 def test_jobs_start_in_the_order_of_the_schedule(world: World) -> None:
