@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from aifw.run.apply import Request, apply
+from aifw.run.launch import ALLOCATION
 from aifw.spec.load import load
 from aifw.state.layout import Layout
 
@@ -667,6 +668,18 @@ def test_a_job_computes_where_it_was_placed_and_with_no_more_threads_than_that(s
     (order,) = [json.loads(path.read_text()) for path in stack.name_folder.glob("jobs/2-*/job.json")]
     assert set(order["cpus"]) <= set(allowed)
     assert all(set(each) == set(order["cpus"] or allowed) for each in found["threads"])
+
+
+def test_tensors_of_a_job_get_mappings_of_their_own_unless_the_user_chose_otherwise(
+    stack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    stack.write("stages:\n  a: {kind: toy_where}\n")
+    stack.apply(MALLOC_MMAP_THRESHOLD_="4194304")
+    assert json.loads(text_of(stack, "stages.a"))["mapped_from"] == "4194304"
+    stack.write("stages:\n  a: {kind: toy_where, text: more}\n")
+    stack.apply()
+    assert json.loads(text_of(stack, "stages.a"))["mapped_from"] == ALLOCATION["MALLOC_MMAP_THRESHOLD_"]
 
 
 def test_what_was_to_be_the_same_as_another_is_made_where_the_other_became_something_else(

@@ -105,6 +105,7 @@ def where(job: Job[WhereSettings]) -> None:
         "threads": [sorted(os.sched_getaffinity(int(each.name))) for each in Path("/proc/self/task").iterdir()],
         "told": job.threads,
         "environment": os.environ.get("OMP_NUM_THREADS"),
+        "mapped_from": os.environ.get("MALLOC_MMAP_THRESHOLD_"),
         "device": job.device,
     }
     looked.set()
