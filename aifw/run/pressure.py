@@ -33,6 +33,8 @@ _EASE = 0.25
 """A level is left only where this share of the reserve more is there than its limits ask for."""
 _CALM_SECONDS = 3.0
 """And where they were kept for so long."""
+_QUIET_SECONDS = 30.0
+"""A level whose limits were kept for so long is left without that share: what is steady is no reason to wait for ever."""
 _SETTLE_SECONDS = 5.0
 """Between two requests: a step has to end before a smaller batch shows."""
 _PAUSE_SECONDS = 60.0
@@ -84,14 +86,16 @@ class Gauge:
     Attributes:
         level: How short memory is.
         ending: Memory is about to end: what nobody does now the kernel will do.
-        calm: Since when the readings ask for less than the level, or None.
+        calm: Since when the readings ask for less than the level with something to spare, or None.
         recent: Readings of the last seconds, oldest first.
+        quiet: Since when the readings ask for less than the level, or None.
     """
 
     level: Level = Level.OK
     ending: bool = False
     calm: float | None = None
     recent: tuple[Reading, ...] = ()
+    quiet: float | None = None
 
 
 def followed(gauge: Gauge, reading: Reading, reserve: int) -> Gauge:
@@ -108,12 +112,15 @@ def followed(gauge: Gauge, reading: Reading, reserve: int) -> Gauge:
     ending = _is_ending(recent, watermark)
     if asked >= gauge.level:
         return Gauge(asked, ending, None, recent)
+    quiet = gauge.quiet if gauge.quiet is not None else reading.at
+    if reading.at - quiet >= _QUIET_SECONDS:
+        return Gauge(asked, ending, None, recent)
     eased = _asked(recent, watermark, _part(watermark, _EASE))
     if eased >= gauge.level:
-        return replace(gauge, ending=ending, calm=None, recent=recent)
+        return replace(gauge, ending=ending, calm=None, recent=recent, quiet=quiet)
     calm = gauge.calm if gauge.calm is not None else reading.at
     if reading.at - calm < _CALM_SECONDS:
-        return replace(gauge, ending=ending, calm=calm, recent=recent)
+        return replace(gauge, ending=ending, calm=calm, recent=recent, quiet=quiet)
     return Gauge(eased, ending, None, recent)
 
 

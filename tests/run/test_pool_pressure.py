@@ -107,6 +107,15 @@ def test_a_level_is_left_only_after_calm_and_with_room_to_spare() -> None:
     assert all(gauge.level == Level.SHRINK for gauge in found[1:]), "calm starts anew each time"
 
 
+def test_who_stays_a_little_above_the_reserve_for_long_is_not_held_for_ever() -> None:
+    # As after a browser was opened: nothing falls any more, and a small job fits.
+    steady = follow([0.9, *[1.1] * 160])
+    assert steady[100].level == Level.SHRINK, "25 seconds may be a pause of what takes memory"
+    assert steady[-1].level == Level.OK
+    dips = follow([0.9, *([1.1] * 80 + [0.95]) * 4])
+    assert all(gauge.level == Level.SHRINK for gauge in dips), "it begins anew with each dip"
+
+
 AMOUNTS = st.lists(st.floats(0, 6), min_size=1, max_size=80)
 
 
