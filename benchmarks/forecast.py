@@ -2,7 +2,7 @@
 
     python benchmarks/forecast.py [--save FILE] [--plot FILE.svg] [--runs WORD ...] [--part fit|held-out|all] [--jobs 1]
     python benchmarks/forecast.py --limit [--runs WORD ...]     # the same runs in a control group that holds them to the forecast
-    python benchmarks/forecast.py --mappings [...]               # glibc told to give every tensor a mapping of its own: no holes
+    python benchmarks/forecast.py --heap [...]                   # without the allocation that jobs of aifw get: tensors in glibc's heap
     python benchmarks/forecast.py --from FILE [--plot FILE.svg] # the tables again
 
 The runs are those of `forecast_grid.py`. Peak is anonymous and shared memory of the process tree, looked at from outside every two
@@ -34,10 +34,9 @@ from processes import ENVIRONMENT, tell
 from table import table
 
 from aifw.models.memory import estimated
+from aifw.run.launch import ALLOCATION
 
 MEGA = 1e6
-MAPPINGS = {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
-"""mallopt(3): a fixed size from which a block gets a mapping of its own."""
 TARGETS = {"middle": 0.10, "runs": 0.90, "under": 0.05, "range": 1.5, "time": 0.30}
 LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "openvino", "nncf", "safetensors")
 
@@ -75,7 +74,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--part", choices=["fit", "held-out", "all"], default="all", help="which part of the grid")
     parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
     parser.add_argument(
-        "--mappings", action="store_true", help="no heap for tensors, and so a forecast without its holes"
+        "--heap", action="store_true", help="without the allocation that jobs of aifw get, which is what is forecast"
     )
     parser.add_argument("--limit", action="store_true", help="hold each run to its forecast by a control group")
     parser.add_argument("--folder", type=Path, help="where models are written and kept; default a temporary folder")
@@ -91,17 +90,17 @@ def _measured(arguments: argparse.Namespace, runs: Sequence[Run]) -> dict[str, A
         folder.mkdir(parents=True, exist_ok=True)
         _prepare(folder, runs)
         if arguments.limit:
-            found = {"limited": [_under_limit(folder, run) for run in runs]}
+            found = {"limited": [_under_limit(folder, run, arguments.heap) for run in runs]}
         else:
             tasks = sorted({run.task for run in runs})
-            idle = {task: _watched(folder, f"idle:{task}").peak for task in tasks}
+            idle = {task: _watched(folder, f"idle:{task}", heap=arguments.heap).peak for task in tasks}
             peers = {
                 name: _watched(folder, f"accelerate:{name}").result for name in sorted({run.model for run in runs})
             }
             with ThreadPoolExecutor(arguments.jobs) as pool:
-                seen = list(pool.map(lambda run: _one(folder, run, arguments.mappings), runs))
+                seen = list(pool.map(lambda run: _one(folder, run, arguments.heap), runs))
             found = {
-                "mappings": arguments.mappings,
+                "heap": arguments.heap,
                 "idle": idle,
                 "accelerate": peers,
                 "runs": {run.name: asdict(each) for run, each in zip(runs, seen, strict=True)},
@@ -117,9 +116,9 @@ def _measured(arguments: argparse.Namespace, runs: Sequence[Run]) -> dict[str, A
     }
 
 
-def _watched(folder: Path, what: str, group: Path | None = None, *, mappings: bool = False) -> Watched:
+def _watched(folder: Path, what: str, group: Path | None = None, *, heap: bool = False) -> Watched:
     command = [sys.executable, os.fspath(Path(__file__).with_name("forecast_work.py")), os.fspath(folder), what]
-    found = watch(command, environment={**ENVIRONMENT, **(MAPPINGS if mappings else {})}, group=group)
+    found = watch(command, environment={**ENVIRONMENT, **({} if heap else ALLOCATION)}, group=group)
     if found.code and group is None:
         raise RuntimeError(f"{what} ended with {found.code}:\n{found.output[-2000:]}")
     return found
@@ -135,15 +134,15 @@ def _prepare(folder: Path, runs: Sequence[Run]) -> None:
             _watched(folder, f"convert:{run.model}:{run.weights}")
 
 
-def _one(folder: Path, run: Run, mappings: bool) -> Watched:
-    found = _watched(folder, run.name, mappings=mappings)
+def _one(folder: Path, run: Run, heap: bool) -> Watched:
+    found = _watched(folder, run.name, heap=heap)
     tell(f"  {run.name}: {found.peak / MEGA:,.0f} MB, {found.result['whole']:.0f} s")
     return found
 
 
-def _under_limit(folder: Path, run: Run) -> dict[str, Any]:
+def _under_limit(folder: Path, run: Run, heap: bool) -> dict[str, Any]:
     high = estimated(forecast_expected.parts_of(run), certain=True).high
-    found = limited(lambda group: _watched(folder, run.name, group), int(high))
+    found = limited(lambda group: _watched(folder, run.name, group, heap=heap), int(high))
     tell(f"  {run.name}: {'finished' if found.finished else 'KILLED' if found.killed else 'failed'}")
     return {"name": run.name, **asdict(found)}
 
@@ -156,7 +155,7 @@ def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         if run.name not in result["runs"]:
             continue
         seen = result["runs"][run.name]
-        parts = forecast_expected.parts_of(run, holes=not result.get("mappings"))
+        parts = forecast_expected.parts_of(run)
         forecast, worker, idle = estimated(parts, certain=True), parts["worker"], result["idle"][run.task]
         job, needed = seen["peak"] - idle, forecast_expected.operations(run)
         speed = seen["result"]["seconds"] / needed

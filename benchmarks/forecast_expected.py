@@ -36,18 +36,8 @@ def shape_of(name: str) -> Shape:
     return Shape.of({**facts, "parameters": count})
 
 
-def parts_of(run: Run, *, holes: bool = True) -> dict[str, float]:
-    """Parts of the memory, in bytes.
-
-    Args:
-        run: Of the grid.
-        holes: Tensors lie in the heap of glibc, where holes remain between them.
-    """
-    parts = _parts_of(run)
-    return parts if holes else {name: size for name, size in parts.items() if name != "allocator"}
-
-
-def _parts_of(run: Run) -> dict[str, float]:
+def parts_of(run: Run) -> dict[str, float]:
+    """Parts of the memory, in bytes."""
     shape = shape_of(run.model)
     mapped = is_mapped(shape, "cpu")
     length = run.prompt + run.answer

@@ -6,6 +6,8 @@ and OpenVINO hold at the moment that needs most. Few constants are measured, eac
 What is counted is anonymous memory: weights that stay in the mapped file they were read from cost nothing here, since the
 system can drop them and read them again. That is so on the processor as long as they are used in the format they are stored in
 and nobody writes to them.
+
+Tensors are given back to the system when they are freed: so `aifw.run.launch` has workers allocate. In glibc's heap they would leave holes.
 """
 
 from __future__ import annotations
@@ -21,8 +23,6 @@ FLOAT = 4
 """Bytes of a number in fp32."""
 FORMATS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """Formats of arithmetic by the names files use for them."""
-LARGEST_HEAP_BLOCK = 32 * 1024**2
-"""glibc never raises the size from which a block gets a mapping of its own, given back at once when freed, above this (mallopt(3))."""
 
 WORKERS = {"training": 359e6, "torch": 294e6, "embedding": 288e6, "conversion": 318e6, "openvino": 29e6}
 """Anonymous bytes of a worker that has imported what a job needs and does nothing: with transformers, PEFT and TRL; with transformers;
@@ -64,16 +64,6 @@ def is_mapped(shape: Shape, device: str, precision: str = "fp32") -> bool:
 def bytes_each(precision: str) -> int:
     """Bytes of a number in a format of arithmetic (`fp32`, `bf16`)."""
     return BYTES[FORMATS[precision]]
-
-
-def in_heap(bytes_: float, shape: Shape, batch: Batch) -> float:
-    """What of a block's activations lies in the heap of glibc, where holes remain, and not in mappings of their own."""
-    inner = batch.bytes_each * batch.tokens * shape.intermediate
-    if inner < LARGEST_HEAP_BLOCK:
-        return bytes_
-    if batch.bytes_each * batch.tokens * shape.hidden >= LARGEST_HEAP_BLOCK:
-        return 0.0
-    return max(0.0, bytes_ - (4 if shape.gated else 2) * inner)
 
 
 def estimated(parts: Mapping[str, float], *, certain: bool) -> Estimate:

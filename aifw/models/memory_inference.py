@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aifw.models.memory import FLOAT, LARGEST_HEAP_BLOCK, WORKERS, Batch
+from aifw.models.memory import FLOAT, WORKERS, Batch
 from aifw.models.size import Shape
 
 BATCH_TOKENS = 2048
@@ -13,10 +13,6 @@ BATCH_LOGITS = 24 * 1024**2
 
 _CALL_BYTES = 25e6
 """What libraries load or keep once a model is loaded and called. Measured."""
-_HOLES, _HOLES_BESIDE_MAPPINGS = 0.35, 1.19
-"""Tensors of all positions and the width of the model that the heap makes room for and cannot use again, for each block, since an aligned
-block does not fit into the hole that one of its size left: fewer where the wider tensors of the feed-forward part, which come and go
-in the heap as well, leave room for them. Measured with glibc 2.36, and the least certain of these constants."""
 GRAPH_BYTES_OF_BLOCK = 3.9e6
 """What OpenVINO's graph and kernels of one block take beside its weights. Measured with OpenVINO 2026.4."""
 _CONVERSION_BYTES = 83e6
@@ -89,7 +85,6 @@ def generation(shape: Shape, rows: float, prompt: float, new: float, *, mapped: 
     # While a position is added, one block's keys and values are there twice.
     kept = cache(shape, rows, prompt + new) * (1 + 1 / max(1.0, shape.layers))
     writing = _inference(shape, Batch(rows, 1, padded=False), mapped=mapped, kept=kept, logits=logits, worker="torch")
-    writing["allocator"] = reading["allocator"]
     return max(reading, writing, key=lambda parts: sum(parts.values()))
 
 
@@ -157,9 +152,7 @@ def copying() -> dict[str, float]:
 def _inference(
     shape: Shape, batch: Batch, *, mapped: bool, kept: float, logits: float, worker: str
 ) -> dict[str, float]:
-    block, states = forward_of_block(shape, batch), batch.bytes_each * batch.tokens * shape.hidden
-    wide = batch.bytes_each * batch.tokens * shape.intermediate
-    holes = _HOLES if wide < LARGEST_HEAP_BLOCK else _HOLES_BESIDE_MAPPINGS
+    block = forward_of_block(shape, batch)
     return {
         "worker": WORKERS[worker],
         "libraries": _CALL_BYTES,
@@ -167,5 +160,4 @@ def _inference(
         "cache": kept,
         "activations": block,
         "logits": max(0.0, logits - block),
-        "allocator": holes * shape.layers * states if states < LARGEST_HEAP_BLOCK else 0.0,
     }

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from aifw.models.memory import FLOAT, WORKERS, Batch, in_heap
+from aifw.models.memory import FLOAT, WORKERS, Batch
 from aifw.models.size import Shape
 
 TILE_TOKENS = 4096
@@ -22,11 +22,6 @@ TILE_BUFFERS = 8.25
 
 _LOOP_BYTES = 85e6
 """Trainer, data set, tokenizer and what libraries load or keep once a training begins. Measured."""
-_HOLES, _HOLES_ADAPTER, _HOLES_ACCUMULATING = 0.39, 0.81, 0.21
-"""Bytes of the heap that lie free but cannot be used, for each byte that all blocks keep for the backward pass: without and with an
-adapter beside each matrix, which makes twice as many temporaries, and more where a second micro-batch finds the gradients of the
-first adapter between the holes. Measured with glibc 2.36: an aligned block does not fit into the hole that one of its size left,
-and gradients come to lie between them, so that it hardly matters whether activations are kept or computed again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,6 @@ def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
     block = saved_by_block(shape, batch, how.rank)
     trained = shape.parameters if how.rank is None else shape.lora(how.rank)
     gradients = FLOAT * trained
-    holes = _HOLES if full else _HOLES_ADAPTER + (_HOLES_ACCUMULATING if how.accumulates else 0.0)
     fixed = {
         "worker": WORKERS["training"],
         "weights": 0.0 if mapped and not full else shape.weights(batch.bytes_each),
@@ -71,7 +65,6 @@ def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
         "adapter": 0.0 if full else gradients,
         "optimizer": 2 * gradients,
         "trainer": _LOOP_BYTES,
-        "allocator": holes * shape.layers * in_heap(block, shape, batch),
     }
     early = gradients if how.accumulates else 0.0
     output = FLOAT * shape.embedding if full else 0.0
