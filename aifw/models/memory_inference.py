@@ -11,7 +11,7 @@ BATCH_TOKENS = 2048
 BATCH_LOGITS = 24 * 1024**2
 """Most positions, and most logits, of a batch that is scored; a single pair may exceed them."""
 
-_CALL_BYTES = 25e6
+_CALL_BYTES = 15e6
 """What libraries load or keep once a model is loaded and called. Measured."""
 GRAPH_BYTES_OF_BLOCK = 3.9e6
 """What OpenVINO's graph and kernels of one block take beside its weights. Measured with OpenVINO 2026.4."""
@@ -37,6 +37,8 @@ def forward_of_block(shape: Shape, batch: Batch) -> float:
     attention = 3 * hidden + 4 * shape.queries
     if batch.attention == "eager":
         attention += 2 * shape.heads * batch.length
+        # A block in transformers names the probabilities, which it does not use, until its end.
+        feed_forward += shape.heads * batch.length
     elif batch.padded:
         attention += batch.length
     return batch.bytes_each * batch.tokens * max(feed_forward, rotary, attention)

@@ -20,7 +20,7 @@ TILE_VOCABULARY = 32768
 TILE_BUFFERS = 8.25
 """Of that size at once in its backward pass in torch: tile, two scaled copies, log p, p, gradient, two terms of it, a mask of bytes."""
 
-_LOOP_BYTES = 85e6
+_LOOP_BYTES = 33e6
 """Trainer, data set, tokenizer and what libraries load or keep once a training begins. Measured."""
 
 
