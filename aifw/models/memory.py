@@ -28,7 +28,7 @@ WORKERS = {"training": 359e6, "torch": 294e6, "embedding": 288e6, "conversion": 
 """Anonymous bytes of a worker that has imported what a job needs and does nothing: with transformers, PEFT and TRL; with transformers;
 with an encoder of it; with OpenVINO and NNCF beside it; with OpenVINO alone. Measured with Python 3.11 and torch 2.13 for the processor."""
 
-_SPREAD = {True: (0.85, 1.18), False: (0.4, 2.2)}
+_SPREAD = {True: (0.9, 1.15), False: (0.4, 2.2)}
 """Ends of the range over its middle, of the part above the worker: where shape and lengths are known, and where they are guessed."""
 
 
