@@ -1,9 +1,9 @@
 """What a process tree holds at its most, found out by looking often enough.
 
 What counts is anonymous and shared memory, as in `aifw.hardware.pool`, and what a GPU or NPU without memory of its own holds of the
-machine's. The kernel keeps a peak (`VmHWM`), but that one counts mapped
-files too, so it says nothing about memory that would be missing elsewhere. A look at one process reads two counters of the kernel
-(`RssAnon` and `RssShmem` of /proc/PID/status, see filesystems/proc.rst) and takes some microseconds however much the process holds.
+machine's. The kernel keeps a peak (`VmHWM`), but that one counts mapped files too, so it says nothing about memory that would be
+missing elsewhere. A look at one process reads two counters of the kernel (`RssAnon` and `RssShmem` of /proc/PID/status, see
+filesystems/proc.rst) and takes some microseconds however much the process holds.
 """
 
 from __future__ import annotations

@@ -249,6 +249,14 @@ def paused_run(stack: Any, **crash: str) -> Any:
     return engine
 
 
+def wait_for_pause(stack: Any) -> None:
+    log = stack.name_folder / "runs" / "1" / "events.jsonl"
+    deadline = time.monotonic() + 60
+    while '"job.paused"' not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def check_goes_on(stack: Any) -> None:
     """Both jobs go on from where they were, with nothing done twice."""
     (stack.folder / "done").touch()
@@ -259,11 +267,7 @@ def check_goes_on(stack: Any) -> None:
 
 def test_killed_while_a_job_is_paused(stack: Any) -> None:
     engine = paused_run(stack)
-    log = stack.name_folder / "runs" / "1" / "events.jsonl"
-    deadline = time.monotonic() + 60
-    while '"job.paused"' not in log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_pause(stack)
     engine.kill()
     engine.communicate(timeout=60)
     stack.wait_for_workers()
@@ -280,11 +284,7 @@ def test_killed_at_a_boundary_of_a_pause(stack: Any, name: str) -> None:
 
 def test_interrupted_while_a_job_is_paused(stack: Any) -> None:
     engine = paused_run(stack)
-    log = stack.name_folder / "runs" / "1" / "events.jsonl"
-    deadline = time.monotonic() + 60
-    while '"job.paused"' not in log.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for_pause(stack)
     engine.send_signal(signal.SIGINT)
     out, _ = engine.communicate(timeout=60)
     assert engine.returncode == 130

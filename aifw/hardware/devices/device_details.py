@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -101,12 +100,7 @@ def _say_node(found: Findings, device: PciDevice) -> None:
             found.lack(f"access: {device.driver} made no node that programs compute through")
         return
     node = f"dev/{'dri' if device.sort == 'drm' else 'accel'}/{device.node}"
-    if not os.path.lexists(f"{found.tree.root}/{node}"):
-        found.lack(f"access: there is no /{node}; in a container it has to be passed through")
-    elif os.access(f"{found.tree.root}/{node}", os.R_OK | os.W_OK):
-        found.say("access", f"/{node} may be opened")
-    else:
-        found.say("access", f"/{node} may not be opened by this user; the group that owns it (mostly render) may")
+    found.say_access(node, "the group that owns it (mostly render) may")
 
 
 def _say_use(found: Findings, listed: Listed, device: PciDevice, reading: Reading) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -47,6 +48,21 @@ class Findings:
     def lack(self, reason: str) -> None:
         """Note what is unknown and why, in a sentence."""
         self._reasons.add(plain(reason, _LONGEST_REASON))
+
+    def say_access(self, node: str, remedy: str) -> None:
+        """Note whether this user may open the node that programs compute through.
+
+        Args:
+            node: Its path, below the root of the tree.
+            remedy: What gives leave, where this user may not.
+        """
+        path = f"{self.tree.root}/{node}"
+        if not os.path.lexists(path):
+            self.lack(f"access: there is no /{node}; in a container it has to be passed through")
+        elif os.access(path, os.R_OK | os.W_OK):
+            self.say("access", f"/{node} may be opened")
+        else:
+            self.say("access", f"/{node} may not be opened by this user; {remedy}")
 
     def text(self, name: str, path: str, absent: str = "") -> str:
         """Note what a file says in its first line; returned too, empty where there is nothing.
