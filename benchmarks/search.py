@@ -52,6 +52,7 @@ def main() -> int:
     source = arguments.source
     result = json.loads(source.read_text(encoding="utf-8")) if source else _measured(arguments)
     if arguments.save:
+        arguments.save.parent.mkdir(parents=True, exist_ok=True)
         arguments.save.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1) if arguments.json else search_report.text(result))
     if arguments.plot:
