@@ -4,6 +4,8 @@
 namespace {
 
 struct Sums {
+  static constexpr bool kNarrow = true;
+
   static inline __m256i start(__m256i codes, __m256i query) { return _mm256_maddubs_epi16(codes, query); }
 
   static inline __m256i add(__m256i sums, __m256i codes, __m256i query) {

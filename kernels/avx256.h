@@ -1,6 +1,7 @@
 // What the two 256-bit files share: eight rows of a block to a register. All of it is private to the file that includes it, because
 // each is compiled for its own processors; that file says how products are added up, as a class
 //     struct Sums {
+//       static constexpr bool kNarrow;                                      // whether sums have 16 bits until they are widened
 //       static __m256i start(__m256i codes, __m256i query);                 // sums of neighbouring products
 //       static __m256i add(__m256i sums, __m256i codes, __m256i query);     // the same, added to others
 //       static __m256i widen(__m256i totals, __m256i sums);                 // the sums added to totals of 32 bits
@@ -45,9 +46,10 @@ inline __m256 widen(const uint16_t* bfloats) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(loaded), 16));
 }
 
-// Appends those of the eight rows from `row` whose bound is not below the threshold of query u. Returns how many hits there are.
-inline int32_t append(int32_t row, uint32_t mask, __m256i dots, __m256 scale, __m256 radius, __m256 reach, const float* bias,
-                      const Tile& tile, int u, Hit* hits, int32_t count) {
+// Of the eight rows from `row` of the range that starts with block `first`, appends those whose bound is not below the threshold of
+// query u, and asks for what refine will read of them. Returns how many hits there are.
+inline int32_t append(const Segment& segment, int64_t first, int32_t row, uint32_t mask, __m256i dots, __m256 scale, __m256 radius,
+                      __m256 reach, const float* bias, const Tile& tile, int u, Hit* hits, int32_t count) {
   const __m256i twice = _mm256_add_epi32(dots, dots);
   const __m256 centred = _mm256_cvtepi32_ps(_mm256_sub_epi32(twice, _mm256_set1_epi32(tile.offset[u])));
   const __m256 middle = _mm256_mul_ps(centred, _mm256_mul_ps(scale, _mm256_set1_ps(tile.scale[u])));
@@ -64,6 +66,8 @@ inline int32_t append(int32_t row, uint32_t mask, __m256i dots, __m256 scale, __
       const int r = __builtin_ctz(rows);
       rows &= rows - 1;
       hits[count++] = Hit{row + r, values[r]};
+      const uint8_t* low = low_plane(segment, first * aifw::kBlockRows + row + r);
+      for (int64_t m = 0; m < segment.code_dimensions / 2; m += 64) prefetch(low + m);
     } while (rows);
   }
   return count;
@@ -111,7 +115,7 @@ int32_t filter(const Segment& segment, int64_t first, int64_t blocks, const Tile
     }
     const __m256 reach = _mm256_set1_ps(segment.reach[first + b]);
     for (int h = 0; h < 2; ++h)
-      count = append(static_cast<int32_t>(b * aifw::kBlockRows + 8 * h), mask >> 8 * h, totals[h],
+      count = append(segment, first, static_cast<int32_t>(b * aifw::kBlockRows + 8 * h), mask >> 8 * h, totals[h],
                      widen(header->scale + 8 * h), widen(header->radius + 8 * h), reach, header->bias + 8 * h, tile, 0, hits, count);
   }
   return count;
@@ -216,8 +220,8 @@ void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* 
       const __m256 scale = widen(header->scale + 8 * h), radius = widen(fine->radius + 8 * h);
 #pragma GCC unroll 4
       for (int u = 0; u < queries; ++u)
-        found[u] = append(static_cast<int32_t>(b * aifw::kBlockRows + 8 * h), mask >> 8 * h, Sums::end(totals[u][h], tile.lift[u]),
-                          scale, radius, reach, header->bias + 8 * h, tile, u, hits[u], found[u]);
+        found[u] = append(segment, first, static_cast<int32_t>(b * aifw::kBlockRows + 8 * h), mask >> 8 * h,
+                          Sums::end(totals[u][h], tile.lift[u]), scale, radius, reach, header->bias + 8 * h, tile, u, hits[u], found[u]);
     }
   }
   for (int u = 0; u < queries; ++u) counts[u] = found[u];
@@ -252,19 +256,10 @@ inline int32_t sum_of(__m256i words) {
 
 template <class Sums, int kept_bits>
 void refine(const Segment& segment, int64_t row0, const int8_t* query, const Hit* hits, int32_t count, int32_t* sums) {
-  constexpr int32_t kRowsAhead = 8;
   const __m256i kept = _mm256_set1_epi8(kept_bits);
   const int64_t bytes = segment.code_dimensions / 2;
-  const auto low_plane = [&](const Hit& hit) {
-    const int64_t row = row0 + hit.row, lane = row % aifw::kBlockRows;
-    return segment.low + (row - lane) * segment.low_bytes + lane * bytes;
-  };
   for (int32_t i = 0; i < count; ++i) {
-    if (i + kRowsAhead < count) {
-      const uint8_t* ahead = low_plane(hits[i + kRowsAhead]);
-      for (int64_t m = 0; m < bytes; m += 64) prefetch(ahead + m);
-    }
-    const uint8_t* row = low_plane(hits[i]);
+    const uint8_t* row = low_plane(segment, row0 + hits[i].row);
     __m256i total = _mm256_setzero_si256();
     for (int64_t m = 0; m < bytes;) {
       __m256i sum = Sums::start(_mm256_setzero_si256(), _mm256_setzero_si256());
@@ -304,7 +299,7 @@ double squared_distance(const float* x, const float* y, int64_t floats) { return
 
 template <class Sums>
 constexpr aifw::Kernels table(const char* name) {
-  return {name,           filter<Sums>,   refine<Sums, 15>, filter_six_tile<Sums>, refine<Sums, 3>,
+  return {name,          4,               Sums::kNarrow, filter<Sums>, refine<Sums, 15>, filter_six_tile<Sums>, refine<Sums, 3>,
           inner_product, squared_distance};
 }
 

@@ -1,6 +1,7 @@
 // What the two AVX-512 files share: a whole block, 16 rows, to a register. All of it is private to the file that includes it,
 // because each is compiled for its own processors; that file says how products are added up, as a class
 //     struct Sums {
+//       static constexpr bool kNarrow;                                      // whether sums have 16 bits until they are widened
 //       static __m512i start(__m512i codes, __m512i query);                 // sums of neighbouring products
 //       static __m512i add(__m512i sums, __m512i codes, __m512i query);     // the same, added to others
 //       static __m512i widen(__m512i totals, __m512i sums);                 // the sums added to totals of 32 bits
@@ -22,6 +23,7 @@ namespace {
 using aifw::BlockHeader;
 using aifw::FineHeader;
 using aifw::Hit;
+using aifw::kTileQueries;
 using aifw::Segment;
 using aifw::Tile;
 
@@ -55,9 +57,10 @@ inline __m512i broadcast(const int8_t* four) {
 
 inline void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0); }
 
-// Appends those of the 16 rows from `row` whose bound is not below the threshold of query u. Returns how many hits there are.
-inline int32_t append(int32_t row, uint32_t mask, __m512i dots, __m512 scale, __m512 radius, __m512 reach, const float* bias,
-                      const Tile& tile, int u, Hit* hits, int32_t count) {
+// Of block b of the range that starts with block `first`, appends the rows whose bound is not below the threshold of query u, and
+// asks for what refine will read of them. Returns how many hits there are.
+inline int32_t append(const Segment& segment, int64_t first, int64_t b, uint32_t mask, __m512i dots, __m512 scale, __m512 radius,
+                      __m512 reach, const float* bias, const Tile& tile, int u, Hit* hits, int32_t count) {
   const __m512i twice = _mm512_add_epi32(dots, dots);
   const __m512 centred = _mm512_cvtepi32_ps(_mm512_sub_epi32(twice, _mm512_set1_epi32(tile.offset[u])));
   const __m512 middle = _mm512_mul_ps(centred, _mm512_mul_ps(scale, _mm512_set1_ps(tile.scale[u])));
@@ -72,7 +75,9 @@ inline int32_t append(int32_t row, uint32_t mask, __m512i dots, __m512 scale, __
     do {
       const int r = __builtin_ctz(rows);
       rows &= rows - 1;
-      hits[count++] = Hit{row + r, values[r]};
+      hits[count++] = Hit{static_cast<int32_t>(b * aifw::kBlockRows) + r, values[r]};
+      const uint8_t* low = low_plane(segment, (first + b) * aifw::kBlockRows + r);
+      for (int64_t m = 0; m < segment.code_dimensions / 2; m += 64) prefetch(low + m);
     } while (rows);
   }
   return count;
@@ -91,7 +96,7 @@ int32_t filter(const Segment& segment, int64_t first, int64_t blocks, const Tile
     const int8_t* end = query + segment.code_dimensions;
     __m512i total = _mm512_setzero_si512();
     while (query < end) {
-      __m512i sums = Sums::start(_mm512_setzero_si512(), _mm512_setzero_si512());
+      __m512i sums = _mm512_setzero_si512();
 #pragma GCC unroll 4
       for (int step = 0; step < kStepsOfFour; step += 2) {
         prefetch(codes + kAhead);
@@ -103,86 +108,160 @@ int32_t filter(const Segment& segment, int64_t first, int64_t blocks, const Tile
       }
       total = Sums::widen(total, sums);
     }
-    count = append(static_cast<int32_t>(b * aifw::kBlockRows), mask, total, widen(header->scale), widen(header->radius),
+    count = append(segment, first, b, mask, total, widen(header->scale), widen(header->radius),
                    _mm512_set1_ps(segment.reach[first + b]), header->bias, tile, 0, hits, count);
   }
   return count;
 }
 
-void unpack(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes) {
+// Codes of six bits of eight components of a block: the first four, and the last four.
+struct Eight {
+  __m512i first, last;
+};
+
+inline Eight unpack(const uint8_t* pairs, const uint8_t* bits) {
   const __m512i upper = _mm512_set1_epi8(60);
-  const __m512i lowest = _mm512_set1_epi8(3);
+  const __m512i six = _mm512_set1_epi8(63);
   // Rows 8 to 15 have the last four bits of a byte; components 4 to 7 the second and the fourth two.
   const __m512i of_first = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
-  const __m512i of_second = _mm512_inserti64x4(_mm512_set1_epi16(2), _mm256_set1_epi16(6), 1);
-  for (int64_t b = 0; b < blocks; ++b) {
-    const uint8_t* pairs = reinterpret_cast<const uint8_t*>(header_of(segment, first + b) + 1);
-    const uint8_t* bits = behind_low_planes(segment, first + b) + sizeof(FineHeader);
-    for (int64_t g = 0; g < segment.code_dimensions / 8; ++g, pairs += 64, bits += 32, codes += 128) {
-      prefetch(pairs + blocks * segment.block_bytes);
-      if (g % 2 == 0) prefetch(bits + blocks * aifw::kBlockRows * segment.low_bytes);
-      const __m512i both = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits)));
-      const __m512i pair = _mm512_loadu_si512(pairs);
-      const __m512i first_codes = _mm512_or_si512(_mm512_and_si512(_mm512_slli_epi16(pair, 2), upper),
-                                                  _mm512_and_si512(_mm512_srlv_epi16(both, of_first), lowest));
-      const __m512i second_codes = _mm512_or_si512(_mm512_and_si512(_mm512_srli_epi16(pair, 2), upper),
-                                                   _mm512_and_si512(_mm512_srlv_epi16(both, of_second), lowest));
-      _mm512_storeu_si512(codes, first_codes);
-      _mm512_storeu_si512(codes + 64, second_codes);
-    }
-  }
+  const __m512i of_last = _mm512_inserti64x4(_mm512_set1_epi16(2), _mm256_set1_epi16(6), 1);
+  const __m512i both = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits)));
+  const __m512i pair = _mm512_loadu_si512(pairs);
+  const __m512i first = _mm512_srlv_epi16(both, of_first), last = _mm512_srlv_epi16(both, of_last);
+  constexpr int kChoose = 0xca;  // a bit of the second where the first has one, else of the third
+  return {_mm512_and_si512(six, _mm512_ternarylogic_epi32(upper, _mm512_slli_epi16(pair, 2), first, kChoose)),
+          _mm512_and_si512(six, _mm512_ternarylogic_epi32(upper, _mm512_srli_epi16(pair, 2), last, kChoose))};
 }
 
+// Where a tile of queries finds the unpacked codes, and what it does for others.
+enum class Codes {
+  kRead,     // unpacked by another one
+  kLeave,    // unpacks them, and others will read them
+  kConsume,  // unpacks them for itself
+};
+
+// Blocks whose sums are taken together: each query code that is read serves all of them, and there are more sums than an addition
+// takes cycles, but not more than registers.
 template <class Sums, int queries>
-void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
-                int32_t* counts) {
-  if (tile.opens) unpack(segment, first, blocks, codes);
-  int32_t found[queries] = {};
-  for (int64_t b = 0; b < blocks; ++b) {
-    const uint32_t mask = mask_of(segment, first + b);
-    if (!mask) continue;
-    const uint8_t* rows = codes + b * aifw::kBlockRows * segment.code_dimensions;
-    const int8_t* query = tile.codes;
-    const int8_t* end = query + queries * segment.code_dimensions;
-    __m512i totals[queries];
-    for (int u = 0; u < queries; ++u) totals[u] = _mm512_setzero_si512();
-    while (query < end) {
-      __m512i sums[queries];
+constexpr int tall() {
+  return (Sums::kNarrow ? 1 : 2) * (queries > 4 ? 1 : 2);
+}
+
+// `count` blocks of the list; the others are copies of one of these, and give no hits.
+template <class Sums, int queries, Codes use>
+inline void filter_blocks(const Segment& segment, int64_t first, const int32_t* blocks, int count, uint8_t* codes, const Tile& tile,
+                          Hit* const* hits, int32_t* found) {
+  constexpr int kTall = tall<Sums, queries>();
+  const uint8_t *pairs[kTall], *bits[kTall];
+  uint8_t* rows[kTall];
+  // The processor's own prefetching does not follow two streams that jump.
+  const int64_t next_pairs = kTall * segment.block_bytes;
+  const int64_t next_bits = kTall * aifw::kBlockRows * segment.low_bytes;
+  for (int t = 0; t < kTall; ++t) {
+    pairs[t] = reinterpret_cast<const uint8_t*>(header_of(segment, first + blocks[t]) + 1);
+    bits[t] = behind_low_planes(segment, first + blocks[t]) + sizeof(FineHeader);
+    rows[t] = codes + blocks[t] * aifw::kBlockRows * segment.code_dimensions;
+    if (use == Codes::kRead) continue;
+    for (int64_t line = 0; line < aifw::kHeaderBytes; line += 64) prefetch(pairs[t] - aifw::kHeaderBytes + next_pairs + line);
+    prefetch(bits[t] - sizeof(FineHeader) + next_bits);
+  }
+  const int8_t* query = tile.codes;
+  alignas(64) __m512i totals[kTall][queries] = {};
+  for (int64_t g = 0; g < segment.code_dimensions / 8;) {
+    __m512i sums[kTall][queries];
 #pragma GCC unroll 4
-      for (int step = 0; step < kStepsOfSix; ++step) {
-        const __m512i all = _mm512_loadu_si512(rows);
+    for (int t = 0; t < kTall; ++t)
+#pragma GCC unroll 8
+      for (int u = 0; u < queries; ++u) sums[t][u] = _mm512_setzero_si512();
+    const int64_t stop = Sums::kNarrow ? g + kStepsOfSix / 2 : segment.code_dimensions / 8;
+    for (; g < stop; ++g, query += 8 * queries) {
+      Eight eight[kTall];
 #pragma GCC unroll 4
-        for (int u = 0; u < queries; ++u) {
-          const __m512i q = broadcast(query + 4 * u);
-          sums[u] = step ? Sums::add(sums[u], all, q) : Sums::start(all, q);
-          keep_order(sums[u]);
+      for (int t = 0; t < kTall; ++t) {
+        if (use == Codes::kRead) {
+          eight[t] = {_mm512_loadu_si512(rows[t] + 128 * g), _mm512_loadu_si512(rows[t] + 128 * g + 64)};
+          continue;
         }
-        rows += 64;
-        query += 4 * queries;
+        prefetch(pairs[t] + 64 * g + next_pairs);
+        prefetch(bits[t] + 32 * g + next_bits);
+        eight[t] = unpack(pairs[t] + 64 * g, bits[t] + 32 * g);
+        if (use == Codes::kLeave) {
+          _mm512_storeu_si512(rows[t] + 128 * g, eight[t].first);
+          _mm512_storeu_si512(rows[t] + 128 * g + 64, eight[t].last);
+        }
       }
+#pragma GCC unroll 8
+      for (int u = 0; u < queries; ++u) {
+        const __m512i q = broadcast(query + 4 * u);
 #pragma GCC unroll 4
-      for (int u = 0; u < queries; ++u) totals[u] = Sums::widen(totals[u], sums[u]);
+        for (int t = 0; t < kTall; ++t) {
+          sums[t][u] = Sums::add(sums[t][u], eight[t].first, q);
+          keep_order(sums[t][u]);
+        }
+      }
+#pragma GCC unroll 8
+      for (int u = 0; u < queries; ++u) {
+        const __m512i q = broadcast(query + 4 * (queries + u));
+#pragma GCC unroll 4
+        for (int t = 0; t < kTall; ++t) {
+          sums[t][u] = Sums::add(sums[t][u], eight[t].last, q);
+          keep_order(sums[t][u]);
+        }
+      }
     }
+#pragma GCC unroll 4
+    for (int t = 0; t < kTall; ++t)
+#pragma GCC unroll 8
+      for (int u = 0; u < queries; ++u) totals[t][u] = Sums::widen(totals[t][u], sums[t][u]);
+  }
+  for (int t = 0; t < count; ++t) {
+    const int64_t b = blocks[t];
     const BlockHeader* header = header_of(segment, first + b);
     const auto* fine = reinterpret_cast<const FineHeader*>(behind_low_planes(segment, first + b));
     const __m512 reach = _mm512_set1_ps(fine->reach), scale = widen(header->scale), radius = widen(fine->radius);
-#pragma GCC unroll 4
     for (int u = 0; u < queries; ++u)
-      found[u] = append(static_cast<int32_t>(b * aifw::kBlockRows), mask, totals[u], scale, radius, reach, header->bias, tile, u,
+      found[u] = append(segment, first, b, mask_of(segment, first + b), totals[t][u], scale, radius, reach, header->bias, tile, u,
                         hits[u], found[u]);
   }
+}
+
+template <class Sums, int queries, Codes use>
+void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
+                int32_t* counts) {
+  constexpr int kTall = tall<Sums, queries>();
+  int32_t found[queries] = {};
+  int32_t together[kTall];
+  int count = 0;
+  for (int64_t b = 0; b < blocks; ++b) {
+    if (!mask_of(segment, first + b)) continue;
+    together[count++] = static_cast<int32_t>(b);
+    if (count < kTall) continue;
+    filter_blocks<Sums, queries, use>(segment, first, together, count, codes, tile, hits, found);
+    count = 0;
+  }
+  if (count) {
+    for (int t = count; t < kTall; ++t) together[t] = together[0];
+    filter_blocks<Sums, queries, use>(segment, first, together, count, codes, tile, hits, found);
+  }
   for (int u = 0; u < queries; ++u) counts[u] = found[u];
+}
+
+template <class Sums, int queries>
+void filter_six_of(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
+                   int32_t* counts) {
+  const auto function = !tile.opens   ? filter_six<Sums, queries, Codes::kRead>
+                        : tile.closes ? filter_six<Sums, queries, Codes::kConsume>
+                                      : filter_six<Sums, queries, Codes::kLeave>;
+  function(segment, first, blocks, codes, tile, hits, counts);
 }
 
 template <class Sums>
 void filter_six_tile(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile,
                      Hit* const* hits, int32_t* counts) {
-  switch (tile.queries) {
-    case 1: return filter_six<Sums, 1>(segment, first, blocks, codes, tile, hits, counts);
-    case 2: return filter_six<Sums, 2>(segment, first, blocks, codes, tile, hits, counts);
-    case 3: return filter_six<Sums, 3>(segment, first, blocks, codes, tile, hits, counts);
-    default: return filter_six<Sums, 4>(segment, first, blocks, codes, tile, hits, counts);
-  }
+  constexpr decltype(&filter_six_of<Sums, 1>) kFunctions[kTileQueries] = {
+      filter_six_of<Sums, 1>, filter_six_of<Sums, 2>, filter_six_of<Sums, 3>, filter_six_of<Sums, 4>,
+      filter_six_of<Sums, 5>, filter_six_of<Sums, 6>, filter_six_of<Sums, 7>, filter_six_of<Sums, 8>};
+  kFunctions[tile.queries - 1](segment, first, blocks, codes, tile, hits, counts);
 }
 
 inline int32_t sum_of(__m512i words) {
@@ -195,20 +274,11 @@ inline int32_t sum_of(__m512i words) {
 
 template <class Sums, int kept_bits>
 void refine(const Segment& segment, int64_t row0, const int8_t* query, const Hit* hits, int32_t count, int32_t* sums) {
-  constexpr int32_t kRowsAhead = 8;
   const __m512i kept = _mm512_set1_epi8(kept_bits);
   const __m512i shifts = _mm512_inserti64x4(_mm512_setzero_si512(), _mm256_set1_epi16(4), 1);
   const int64_t bytes = segment.code_dimensions / 2;
-  const auto low_plane = [&](const Hit& hit) {
-    const int64_t row = row0 + hit.row, lane = row % aifw::kBlockRows;
-    return segment.low + (row - lane) * segment.low_bytes + lane * bytes;
-  };
   for (int32_t i = 0; i < count; ++i) {
-    if (i + kRowsAhead < count) {
-      const uint8_t* ahead = low_plane(hits[i + kRowsAhead]);
-      for (int64_t m = 0; m < bytes; m += 64) prefetch(ahead + m);
-    }
-    const uint8_t* row = low_plane(hits[i]);
+    const uint8_t* row = low_plane(segment, row0 + hits[i].row);
     __m512i total = _mm512_setzero_si512();
     for (int64_t m = 0; m < bytes;) {
       __m512i sum = Sums::start(_mm512_setzero_si512(), _mm512_setzero_si512());
@@ -249,7 +319,7 @@ double squared_distance(const float* x, const float* y, int64_t floats) { return
 
 template <class Sums>
 constexpr aifw::Kernels table(const char* name) {
-  return {name,          filter<Sums>,    refine<Sums, 15>, filter_six_tile<Sums>, refine<Sums, 3>,
+  return {name,          kTileQueries,    Sums::kNarrow, filter<Sums>, refine<Sums, 15>, filter_six_tile<Sums>, refine<Sums, 3>,
           inner_product, squared_distance};
 }
 

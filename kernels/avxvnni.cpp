@@ -4,6 +4,8 @@
 namespace {
 
 struct Sums {
+  static constexpr bool kNarrow = false;
+
   static inline __m256i start(__m256i codes, __m256i query) { return add(_mm256_setzero_si256(), codes, query); }
 
   static inline __m256i add(__m256i sums, __m256i codes, __m256i query) {

@@ -17,4 +17,9 @@ inline const uint8_t* behind_low_planes(const aifw::Segment& segment, int64_t bl
   return segment.low + aifw::kBlockRows * (block * segment.low_bytes + segment.code_dimensions / 2);
 }
 
+inline const uint8_t* low_plane(const aifw::Segment& segment, int64_t row) {
+  const int64_t lane = row % aifw::kBlockRows;
+  return segment.low + (row - lane) * segment.low_bytes + lane * (segment.code_dimensions / 2);
+}
+
 }  // namespace

@@ -15,7 +15,7 @@ constexpr int64_t kBlockRows = 16;   // rows of a block
 constexpr int64_t kCodeAlign = 64;   // codes are stored for dimensions rounded up to this; the added components are zero
 constexpr int64_t kRowAlign = 16;    // floats are stored for dimensions rounded up to this; the added ones are zero
 constexpr int64_t kHeaderBytes = 128;  // of a block: what the bound needs of each row
-constexpr int kTileQueries = 4;        // queries filtered together
+constexpr int kTileQueries = 8;        // queries filtered together, at most
 constexpr int kStepsOfARun = 8;        // of four components: runs are multiples of this
 
 enum Metric : int32_t { kInnerProduct = 0, kCosine = 1, kSquaredDistance = 2 };
@@ -62,20 +62,22 @@ struct Segment {
   double largest;           // at least every row's norm
 };
 
-// Up to four queries as a filter sees them. The numbers in parentheses are those of filter_six.
+// Up to `tile_queries` queries as a filter sees them. The numbers in parentheses are those of filter_six.
 struct Tile {
   int32_t queries;                // 1 ... kTileQueries
   int32_t biased;                 // whether BlockHeader::bias counts
   int32_t opens;                  // whether filter_six has to unpack the codes first
-  const int8_t* codes;            // for every four dimensions p and query u, 4 bytes at 4 (p * queries + u): codes -127 ... 127 (-63 ... 63)
+  int32_t closes;                 // whether no other tile will read what it unpacks, which need not be written then
+  const int8_t* codes;            // for every four dimensions p and query u, 4 bytes at 4 (p * queries + u): codes -127 ... 127 (-63 ... 63
+                                  // where `narrow`)
   int32_t offset[kTileQueries];   // 15 (63) times the sum of the query's codes
   float scale[kTileQueries];      // half (an eighth) of the query's scale
   float norm[kTileQueries];       // multiplies the radius of a row
   float error[kTileQueries];      // multiplies the reach of a block
   float threshold[kTileQueries];  // rows whose bound is below are left out
-  // For filter_six where it sums products in 16 bits: steps of four components that may be summed before they are widened, if what is
-  // summed are the codes of the rows less 32; for every run and query minus 32 times the sum of its first two codes of every four and
-  // that of the last two, 16 bits each, to begin the sums with; and what is to be added in the end, 32 times the sum of all codes.
+  // For filter_six: steps of four components that it may sum before it widens, all in one unless `narrow`. Where it is, what is summed
+  // are the codes of the rows less 32; for every run and query minus 32 times the sum of its first two codes of every four and that of
+  // the last two, 16 bits each, to begin the sums with; and what is to be added in the end, 32 times the sum of all codes.
   const int32_t* runs;
   const int32_t* centres;
   int32_t lift[kTileQueries];
@@ -89,6 +91,8 @@ struct Hit {
 // What one instruction set provides.
 struct Kernels {
   const char* name;
+  int32_t tile_queries;  // of filter_six, at most
+  bool narrow;           // whether filter_six sums products in 16 bits: query codes have six bits then, and runs are short
 
   // Of `blocks` blocks from `first`, every row whose bound is not below the threshold of the one query, in order. The bound is
   //     (float)(2 dot - offset) * (row scale * scale) + (radius * norm + reach * error) [+ bias]
@@ -101,8 +105,8 @@ struct Kernels {
 
   // Like filter, for all queries of the tile, with six bits and radius and reach of FineHeader: hits and counts of each. `codes` has
   // room for codes of six bits, 4 code + bits, a byte each: 16 * code_dimensions a block, of which byte 64 p + 4 r + j is that of row r
-  // and component 4 p + j. The first tile of each range of blocks `opens` it and writes them; a block with no bit in its mask may be left
-  // out. The blocks behind the range should be on their way into the cache by then.
+  // and component 4 p + j. The first tile of each range of blocks `opens` it and writes them, unless it `closes` it,
+  // too; a block with no bit in its mask may be left out. The blocks behind the range should be on their way into the cache by then.
   void (*filter_six)(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
                      int32_t* counts);
 

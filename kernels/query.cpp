@@ -17,8 +17,7 @@ constexpr double kSlack = 0x1p-20;
 
 }  // namespace
 
-Query prepare(const float* values, int64_t dimensions, Metric metric, bool six) {
-  const int levels = six ? 63 : 127;
+Query prepare(const float* values, int64_t dimensions, Metric metric, bool six, int levels) {
   Query query;
   query.values.assign(row_floats(dimensions), 0.0f);
   std::copy(values, values + dimensions, query.values.begin());

@@ -21,7 +21,7 @@ struct Query {
   bool coded;                  // false: too large for float arithmetic; every row is scored from its floats
 };
 
-// `six`: for the filter that begins with six bits.
-Query prepare(const float* values, int64_t dimensions, Metric metric, bool six);
+// `six`: for the filter that begins with six bits. Codes are at most `levels` in size.
+Query prepare(const float* values, int64_t dimensions, Metric metric, bool six, int levels);
 
 }  // namespace aifw

@@ -1,4 +1,4 @@
-// Runs of query codes that 16 bits can sum, for the files that sum so. Plain loops, so that the comparison of kernels may use them.
+// Runs of query codes that 16 bits can sum, for the files that sum so; others take all codes in one. Plain loops, so that the comparison of kernels may use them.
 #pragma once
 #include "layout.h"
 
@@ -10,13 +10,18 @@ constexpr int32_t kMostOfARun = 32767 / 32;
 static_assert(2 * kStepsOfARun * 63 <= kMostOfARun, "the shortest run always fits");
 
 // Fills the lists of a tile, which have room for `dimensions` / 32 runs: as long as they may be for all of its queries.
-inline void make_runs(Tile& tile, int64_t dimensions, int32_t* runs, int32_t* centres) {
+inline void make_runs(const Kernels& kernels, Tile& tile, int64_t dimensions, int32_t* runs, int32_t* centres) {
   constexpr int kLanes = 2 * kTileQueries;
   const int lanes = 2 * tile.queries;
   int32_t most[kLanes] = {}, sums[kLanes] = {};
   tile.runs = runs;
   tile.centres = centres;
   for (int32_t& each : tile.lift) each = 0;
+  if (!kernels.narrow) {
+    *runs = static_cast<int32_t>(dimensions / 4);
+    for (int u = 0; u < tile.queries; ++u) centres[u] = 0;
+    return;
+  }
   const int64_t bytes = 4 * kStepsOfARun * tile.queries;
   const int8_t* codes = tile.codes;
   *runs = 0;

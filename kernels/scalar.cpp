@@ -117,6 +117,6 @@ double squared_distance(const float* x, const float* y, int64_t floats) {
 
 namespace aifw {
 
-const Kernels kScalar = {"scalar", filter, refine<15>, filter_six, refine<3>, inner_product, squared_distance};
+const Kernels kScalar = {"scalar", aifw::kTileQueries, false, filter, refine<15>, filter_six, refine<3>, inner_product, squared_distance};
 
 }

@@ -28,6 +28,8 @@ constexpr int64_t kResultsAtOnce = int64_t{1} << 21;
 // goes on with six for so many blocks, and twice as many each time that four still does no better. More queries share what is read.
 constexpr int64_t kBlocksOfSix = 64;
 constexpr int64_t kShareForSix = 4;
+constexpr int kQueryLevels = 127;        // of query codes, and where products are summed in 16 bits:
+constexpr int kNarrowQueryLevels = 63;
 constexpr size_t kCacheLine = 64;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -42,7 +44,7 @@ bool may_be_found(const Segment& segment, int64_t row) {
   return __atomic_load_n(segment.mask + row / kBlockRows, __ATOMIC_RELAXED) >> row % kBlockRows & 1;
 }
 
-// Up to four queries side by side, as the filter reads them. The tile points into the lists, which stay where they are when it moves.
+// Up to `tile_queries` queries side by side, as the filter reads them. The tile points into the lists, which stay where they are when it moves.
 struct PackedTile {
   PackedTile() = default;
   PackedTile(PackedTile&&) = default;
@@ -65,16 +67,18 @@ struct Plan {
   std::vector<PackedTile> tile_alone;
   std::vector<Least> least;
 
+  int64_t tile_queries() const { return kernels.tile_queries; }
+
   bool filters(const Segment& segment, const Query& query) const {
     if (metric == kCosine) return true;
     return query.coded && segment.largest < (metric == kSquaredDistance ? 0x1p60 : 0x1p100);
   }
 };
 
-PackedTile pack(const std::vector<Query>& queries, size_t first, Metric metric, bool six) {
+PackedTile pack(const Kernels& kernels, const std::vector<Query>& queries, size_t first, Metric metric, bool six) {
   PackedTile packed;
   Tile& tile = packed.tile;
-  tile.queries = static_cast<int32_t>(std::min<size_t>(kTileQueries, queries.size() - first));
+  tile.queries = static_cast<int32_t>(std::min<size_t>(kernels.tile_queries, queries.size() - first));
   tile.biased = metric == kSquaredDistance;
   const size_t groups = queries[first].codes.size() / 4;
   packed.codes.resize(4 * groups * tile.queries);
@@ -91,7 +95,7 @@ PackedTile pack(const std::vector<Query>& queries, size_t first, Metric metric, 
   if (!six) return packed;
   packed.runs.resize(groups / kStepsOfARun);
   packed.centres.resize(packed.runs.size() * tile.queries);
-  make_runs(tile, static_cast<int64_t>(4 * groups), packed.runs.data(), packed.centres.data());
+  make_runs(kernels, tile, static_cast<int64_t>(4 * groups), packed.runs.data(), packed.centres.data());
   return packed;
 }
 
@@ -157,17 +161,19 @@ class Scan {
   void chunk(int32_t index, int64_t block, int64_t blocks) {
     const Segment& segment = plan_.segments[index];
     if (six_) codes_.resize(blocks * kBlockRows * segment.code_dimensions + kCacheLine);
-    for (size_t q = first_; q < last_; q += kTileQueries) {
-      const PackedTile& packed = six_ ? plan_.tiles[q / kTileQueries] : plan_.tile_alone[0];
+    for (size_t q = first_; q < last_; q += plan_.tile_queries()) {
+      const PackedTile& packed = six_ ? plan_.tiles[q / plan_.tile_queries()] : plan_.tile_alone[0];
       Tile tile = packed.tile;
       tile.opens = q == first_;
+      tile.closes = q + tile.queries == last_;
       for (int32_t u = 0; u < tile.queries; ++u) {
         Bar& bar = bars_[q + u - first_];
         bar.raise(plan_, q + u);
         tile.threshold[u] = bar.threshold;
       }
       int32_t counts[kTileQueries] = {};
-      Hit* const hits[kTileQueries] = {hits_[0].data(), hits_[1].data(), hits_[2].data(), hits_[3].data()};
+      Hit* hits[kTileQueries];
+      for (int u = 0; u < kTileQueries; ++u) hits[u] = hits_[u].data();
       if (six_) {
         plan_.kernels.filter_six(segment, block, blocks, unpacked(), tile, hits, counts);
       } else if (bars_[0].filtered) {
@@ -299,29 +305,31 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
   Statistics statistics;
   if (!count || !k) return statistics;
   Plan plan{segments, active(), metric, k, {}, {}, {}, {}, {}};
+  const int64_t tile_queries = plan.tile_queries();
+  const int levels = plan.kernels.narrow ? kNarrowQueryLevels : kQueryLevels;
   plan.queries.resize(count);
   plan.least = std::vector<Least>(count);
-  const int64_t tiles = (count + kTileQueries - 1) / kTileQueries;
+  const int64_t tiles = (count + tile_queries - 1) / tile_queries;
   plan.tiles.resize(tiles);
   run_parallel(threads, processors, (tiles + 15) / 16, [&](int64_t task) {
     for (int64_t t = 16 * task; t < std::min(tiles, 16 * task + 16); ++t) {
-      for (int64_t q = t * kTileQueries; q < std::min(count, (t + 1) * kTileQueries); ++q)
-        plan.queries[q] = prepare(queries + q * dimensions, dimensions, metric, true);
+      for (int64_t q = t * tile_queries; q < std::min(count, (t + 1) * tile_queries); ++q)
+        plan.queries[q] = prepare(queries + q * dimensions, dimensions, metric, true, levels);
     }
   });
-  for (int64_t t = 0; t < tiles; ++t) plan.tiles[t] = pack(plan.queries, t * kTileQueries, metric, true);
+  for (int64_t t = 0; t < tiles; ++t) plan.tiles[t] = pack(plan.kernels, plan.queries, t * tile_queries, metric, true);
   if (count == 1) {
-    run_parallel(1, {}, 1, [&](int64_t) { plan.alone = {prepare(queries, dimensions, metric, false)}; });
-    plan.tile_alone.push_back(pack(plan.alone, 0, metric, false));
+    run_parallel(1, {}, 1, [&](int64_t) { plan.alone = {prepare(queries, dimensions, metric, false, kQueryLevels)}; });
+    plan.tile_alone.push_back(pack(plan.kernels, plan.alone, 0, metric, false));
   }
 
   // With many queries each thread takes some of them, with few each takes some of the rows.
   const bool by_query = threads > 1 && tiles / 2 >= threads;
   const bool by_rows = threads > 1 && !by_query;
-  const int64_t tiles_at_once = std::max<int64_t>(kResultsAtOnce / k / kTileQueries, 1);
+  const int64_t tiles_at_once = std::max<int64_t>(kResultsAtOnce / k / tile_queries, 1);
   const int64_t needed = (tiles + tiles_at_once - 1) / tiles_at_once;
   const int64_t groups = by_rows ? 1 : std::max(by_query ? 2 * int64_t{threads} : 1, needed);
-  const int64_t per_group = (tiles + groups - 1) / groups * kTileQueries;
+  const int64_t per_group = (tiles + groups - 1) / groups * tile_queries;
   const std::vector<Part> parts = divide(segments, by_rows ? kPartsPerThread * threads : 1);
   const int64_t row_tasks = by_rows ? static_cast<int64_t>(parts.size()) : 1;
 

@@ -14,7 +14,7 @@ constexpr int kShown = 2;  // differences of a function that are described; the 
 constexpr int32_t kUntouched = 0x5a5a5a5a;
 constexpr int kMaxGap = 64;  // bytes behind a block and behind its low planes that are nobody's
 constexpr int kGuard = 64;   // bytes before and behind unpacked codes that must stay as they are
-constexpr int kFourLimit = 127, kSixLimit = 63;  // largest code of a query
+constexpr int kLimit = 127, kNarrowLimit = 63;  // largest code of a query
 
 // Data lies at the end of its array, so that reading beyond it is noticed where the compiler checks addresses.
 alignas(64) uint8_t block_bytes[kMaxBlocks * (kHeaderBytes + 8 * kMaxDimensions + kMaxGap)];
@@ -204,14 +204,17 @@ class Comparison {
     Segment all = segment_;
     all.mask = nullptr;
     Tile tile = {};
-    tile.queries = 1;
+    tile.queries = random_.between(1, tested_.tile_queries);
     tile.opens = 1;
-    tile.codes = make_codes(1, 0);
+    tile.codes = make_codes(tile.queries, 0);
     make_runs_of(tile);
-    tile.threshold[0] = kInfinity;
-    Hit* lists[1] = {hits[0][0]};
-    int32_t count;
-    table.filter_six(all, first_, blocks_, codes, tile, lists, &count);
+    Hit* lists[kTileQueries];
+    for (int u = 0; u < kTileQueries; ++u) {
+      tile.threshold[u] = kInfinity;
+      lists[u] = hits[0][u];
+    }
+    int32_t found[kTileQueries];
+    table.filter_six(all, first_, blocks_, codes, tile, lists, found);
   }
 
   // Codes of six bits: those of the blocks, or others, among them all 63.
@@ -229,10 +232,11 @@ class Comparison {
 
   void make_tile(bool six) {
     Tile& t = tile_;
-    t.queries = six ? random_.between(1, kTileQueries) : 1;
+    t.queries = six ? random_.between(1, tested_.tile_queries) : 1;
     t.biased = random_.between(0, 1);
     t.opens = six && unpacked_ ? random_.between(0, 1) : 0;
-    t.codes = make_codes(t.queries, six ? kSixLimit : kFourLimit);
+    t.closes = random_.between(0, 1);
+    t.codes = make_codes(t.queries, six && tested_.narrow ? kNarrowLimit : kLimit);
     if (six) make_runs_of(t);
     for (int u = 0; u < t.queries; ++u) {
       // Now and then a number that is not exact as a float.
@@ -248,7 +252,7 @@ class Comparison {
   // The lists end where their arrays do.
   void make_runs_of(Tile& tile) {
     const int64_t most = segment_.code_dimensions / (4 * kStepsOfARun);
-    make_runs(tile, segment_.code_dimensions, run_lengths + kMaxRuns - most,
+    make_runs(tested_, tile, segment_.code_dimensions, run_lengths + kMaxRuns - most,
               run_centres + kTileQueries * kMaxRuns - tile.queries * most);
   }
 
@@ -346,7 +350,7 @@ class Comparison {
   void check_refine(const char* name, decltype(Kernels::refine) scalar, decltype(Kernels::refine) tested) {
     const int64_t row0 = random_.between(0, static_cast<int>(segment_.count) - 1);
     const uint32_t share = static_cast<uint32_t>(random_.between(1, 20));
-    const int8_t* query = make_codes(1, kFourLimit);
+    const int8_t* query = make_codes(1, kLimit);
     Hit* list = hits[0][0];
     int32_t count = 0;
     for (int64_t row = 0; row < segment_.count - row0; ++row)

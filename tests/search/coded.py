@@ -152,12 +152,12 @@ def draw_aligned(
 def _aligned_to_queries(rng: np.random.Generator, metric: str, rows: Floats) -> Problem:
     """Rows parallel to what the codes of the queries leave out, which is as much as it can be and adds up."""
     d = rows.shape[1]
-    levels = rng.choice([63, 127])  # of queries asked together, and alone
+    levels = rng.choice([63, 127])  # of queries asked together where sums have 16 bits, and of all others
     sizes = rng.integers(0, rng.choice([2, levels]), (16, d)) + 0.4999
     sizes[np.arange(16), rng.integers(0, d, 16)] = levels
     side = signs(rng, 16, d)
     targets = side * _EXACT
-    if levels == 63:
+    if levels == 63 or rng.random() < 0.5:
         targets = side * 7.875
         targets[:, 0] = 8 * side[:, 0]
     targets *= 2.0 ** rng.integers(-9, 9)

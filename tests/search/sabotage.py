@@ -35,8 +35,8 @@ class Mistake:
 
 
 BOTH = ("filter", "filter_six")
-# Five steps of six bits, or ten of four, overflow sums of 16 bits, but only with nearly the largest codes; so does adding two sums.
-ONE_STEP_MORE = ("step < kStepsOfSix;", "step < kStepsOfSix + 1 && query < end;")
+# Six steps of six bits, or ten of four, overflow sums of 16 bits, but only with nearly the largest codes; so does adding two sums.
+SIX_STEPS = ("? g + kStepsOfSix / 2", "&& g + 3 < segment.code_dimensions / 8 ? g + 3")
 OTHER_LIFT = ("tile.lift[u])", "tile.lift[0])")
 NARROW = (
     "_mm256_madd_epi16(sums, _mm256_set1_epi16(1))",
@@ -50,11 +50,18 @@ LAST_HALF_OF_256 = (ADD_OF_256, f"if (query + 8 < end) {ADD_OF_256}")
 OTHER_RADIUS = ("widen(fine->radius", "widen(header->radius")
 OTHER_REACH = ("fine->reach", "segment.reach[first + b]")
 FIFTEEN = ("refine<Sums, 3>", "refine<Sums, 15>")
-FOUR_FOR_THREE = ("<Sums, 3>(segment", "<Sums, 4>(segment")
+FOUR_FOR_THREE = ("_of<Sums, 3>", "_of<Sums, 4>")
+SEVEN_FOR_EIGHT = ("_of<Sums, 8>", "_of<Sums, 7>")
+NEVER_LEFT = ("tile.closes ?", "tile.opens ?")
+HITS_OF_COPIES = ("t < count;", "t < kTall;")
 UNTOUCHED_COUNT = ("counts[u] = found[u]", "if (found[u]) counts[u] = found[u]")
-CODES_OF_OTHER = ("codes + b * aifw", "codes + (b ? b - 1 : 0) * aifw")
+CODES_OF_OTHER_256 = ("codes + b * aifw", "codes + (b ? b - 1 : 0) * aifw")
+CODES_OF_OTHER_512 = ("codes + blocks[t] * aifw", "codes + (blocks[t] ? blocks[t] - 1 : 0) * aifw")
 ONE_GROUP_MORE = ("g < segment.code_dimensions / 8;", "g <= segment.code_dimensions / 8;")
-FIRST_BLOCKS = ("behind_low_planes(segment, first + b) + sizeof", "behind_low_planes(segment, b) + sizeof")
+FIRST_BLOCKS = (
+    "behind_low_planes(segment, first + blocks[t]) + sizeof",
+    "behind_low_planes(segment, blocks[t]) + sizeof",
+)
 FUSED = (
     "__m512 bound = "
     "_mm512_fmadd_ps(centred, _mm512_mul_ps(scale, _mm512_set1_ps(tile.scale[u])), spread); (void)middle;"
@@ -71,7 +78,7 @@ MISTAKES = [
             ("avx512", ("filter",), *LAST_HALF_OF_512),
             ("avx512vnni", ("filter",), *LAST_HALF_OF_512),
             ("avx512", ("filter",), *TWO_STEPS_MORE),
-            ("avx512", ("filter_six",), *ONE_STEP_MORE),
+            ("avx512", ("filter_six",), *SIX_STEPS),
             ("avx512", ("refine",), "m + 32 * kStepsOfFour", "m + 32 * (kStepsOfFour + 1)"),
             ("avx512", ("unpack", "filter_six"), "_mm256_set1_epi16(6)", "_mm256_set1_epi16(4)"),
             ("avx512vnni", ("unpack", "filter_six"), "_mm512_set1_epi16(2)", "_mm512_set1_epi16(1)"),
@@ -81,7 +88,10 @@ MISTAKES = [
             ("avx512vnni", ("filter_six",), *OTHER_REACH),
             ("avx512vnni", ("filter_six",), *FOUR_FOR_THREE),
             ("avx512", ("filter_six",), *UNTOUCHED_COUNT),
-            ("avx512vnni", ("filter_six",), *CODES_OF_OTHER),
+            ("avx512vnni", ("unpack", "filter_six"), *CODES_OF_OTHER_512),
+            ("avx512vnni", ("filter_six",), *SEVEN_FOR_EIGHT),
+            ("avx512vnni", ("unpack",), *NEVER_LEFT),
+            ("avx512vnni", ("filter_six",), *HITS_OF_COPIES),
             (
                 "avx512vnni",
                 BOTH,
@@ -123,7 +133,7 @@ MISTAKES = [
             ("avx2", ("filter_six",), *OTHER_REACH),
             ("avx2", ("filter_six",), *FOUR_FOR_THREE),
             ("avxvnni", ("filter_six",), *UNTOUCHED_COUNT),
-            ("avx2", ("unpack", "filter_six"), *CODES_OF_OTHER),
+            ("avx2", ("unpack", "filter_six"), *CODES_OF_OTHER_256),
             (
                 "avxvnni",
                 BOTH,
