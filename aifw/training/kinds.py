@@ -65,10 +65,21 @@ class DpoSettings(Settings):
     """Share of the steps over which the learning rate rises."""
     beta: Annotated[float, Field(gt=0)] = 0.1
     """How strongly the model is held to the reference; for `ipo` the regularisation parameter."""
-    loss: Literal["sigmoid", "hinge", "ipo", "robust", "exo_pair", "nca_pair", "sppo_hard", "apo_zero", "apo_down"] = (
-        "sigmoid"
-    )
-    """Loss, by TRL's names. `sigmoid` is DPO as published."""
+    loss: Literal[
+        "sigmoid",
+        "sigmoid_norm",
+        "robust",
+        "hinge",
+        "ipo",
+        "exo_pair",
+        "nca_pair",
+        "sppo_hard",
+        "apo_zero",
+        "apo_down",
+    ] = "sigmoid"
+    """Loss, by TRL's names. `sigmoid` is DPO as published, `sigmoid_norm` the same per token."""
+    trainer: Literal["aifw", "trl"] = "aifw"
+    """Who computes the steps. TRL's trainer takes several times as long and is there to compare with."""
     label_smoothing: Annotated[Share, Field(ge=0, lt=0.5)] = 0.0
     """Assumed share of swapped pairs; used by `robust` and `exo_pair`."""
     lora: LoraSettings = LoraSettings()

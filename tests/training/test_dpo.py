@@ -15,6 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from aifw.errors import CheckpointInvalid, InputInvalid, JobError, JobStopped
+from aifw.hardware.libraries.backend import computes_bf16
 from aifw.hardware.machine import Cpu, Machine, Measured, Memory
 from aifw.job import Control, Input, Job, latest_checkpoint
 from aifw.kind import History, InputFacts
@@ -24,6 +25,7 @@ from aifw.models.pairs import Encoded
 from aifw.models.tiny import write_tiny_model
 from aifw.training import dpo
 from aifw.training.kinds import Dpo, DpoSettings, micro_batch
+from aifw.training.losses import LOSSES
 
 HERE = Machine("here", Cpu("any", 2), Memory(8 * 1024**3, 8 * 1024**3))
 
@@ -53,7 +55,14 @@ def _job(tmp_path: Path, name: str, inputs: dict[str, Input], **changes: Any) ->
     asked = changes.pop("asked", Control())
     report = changes.pop("report", lambda name, data: None)
     resume, memory = changes.pop("resume", None), changes.pop("memory", None)
-    settings = {"model": "m", "data": "d", "effective_batch": 4, "learning_rate": 1e-2, "lora": {"r": 4}} | changes
+    settings = {
+        "model": "m",
+        "data": "d",
+        "effective_batch": 4,
+        "learning_rate": 1e-2,
+        "lora": {"r": 4},
+        "precision": "fp32",
+    } | changes
     return Job(
         DpoSettings.model_validate(settings),
         out=tmp_path / name / "out",
@@ -223,7 +232,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, inputs: dict[str,
     assert not (tmp_path / "a/checkpoints").exists()
 
 
-@pytest.mark.parametrize("loss", DpoSettings.model_fields["loss"].annotation.__args__)  # type: ignore[union-attr]
+@pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_falls(tmp_path: Path, inputs: dict[str, Input], loss: str) -> None:
     job = _job(tmp_path, loss, inputs, loss=loss, label_smoothing=0.1, epochs=4, effective_batch=6)
     dpo.train(job)
@@ -231,34 +240,51 @@ def test_every_loss_falls(tmp_path: Path, inputs: dict[str, Input], loss: str) -
     assert sum(row["margin"] for row in curve[-3:]) > sum(row["margin"] for row in curve[:3])
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_steps_are_those_of_trl(tmp_path: Path, inputs: dict[str, Input], loss: str) -> None:
+    curves, adapters = [], []
+    for trainer in ("aifw", "trl"):
+        job = _job(tmp_path, trainer, inputs, trainer=trainer, loss=loss, label_smoothing=0.1, epochs=2, micro_batch=2)
+        dpo.train(job)
+        curves.append(json.loads((job.out / "adapter/metrics.json").read_text())["curve"])
+        adapters.append(load_file(job.out / "adapter/adapter_model.safetensors"))
+    assert len(curves[0]) == 9
+    for ours, theirs in zip(*curves, strict=True):
+        # What a loss is relative to: near its least value the difference of two logarithms is all there is.
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4, abs=1e-6)
+        assert ours["margin"] == pytest.approx(theirs["margin"], rel=1e-3, abs=1e-3)
+        assert ours["learning_rate"] == pytest.approx(theirs["learning_rate"])
+        assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-3, abs=1e-5)
+    assert adapters[0].keys() == adapters[1].keys()
+    for name, weight in adapters[0].items():
+        assert torch.allclose(weight, adapters[1][name], atol=2e-4), name
+
+
+def test_trl_resumes_with_the_same_bytes(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    changes = {"epochs": 2, "micro_batch": 2, "trainer": "trl"}
+    whole = _job(tmp_path, "whole", inputs, **changes)
+    dpo.train(whole)
+    asking = _Asking(4, stop=True)
+    with pytest.raises(JobStopped, match="step 4 of 9 is saved"):
+        dpo.train(_job(tmp_path, "half", inputs, asked=asking.control, report=asking, **changes))
+    rest = _job(tmp_path, "rest", inputs, resume=latest_checkpoint(tmp_path / "half/checkpoints"), **changes)
+    dpo.train(rest)
+    assert _digests(rest.out) == _digests(whole.out)
+
+
+@pytest.mark.parametrize("trainer", ["aifw", "trl"])
+def test_half_precision_of_the_processor(tmp_path: Path, inputs: dict[str, Input], trainer: str) -> None:
+    if not computes_bf16("cpu"):
+        pytest.skip("this processor has no arithmetic in bfloat16")
+    job = _job(tmp_path, trainer, inputs, trainer=trainer, precision="bf16", epochs=4)
+    dpo.train(job)
+    curve = json.loads((job.out / "adapter/metrics.json").read_text())["curve"]
+    assert curve[0]["loss"] == pytest.approx(math.log(2), abs=0.02)
+    assert curve[-1]["margin"] > 1
+
+
 def _encoded(lengths: list[int]) -> Encoded:
     return Encoded(tokens=[EncodedPair((1,) * size, (1,), (2,)) for size in lengths])
-
-
-def test_every_pair_is_used_once_an_epoch() -> None:
-    order = dpo.lay_out(_encoded(list(range(1, 13))), epochs=3, batch=4, seed=1)
-    assert len(order) == 36
-    for epoch in range(3):
-        assert sorted(order[12 * epoch : 12 * (epoch + 1)]) == list(range(12))
-    assert order[:12] != order[12:24]
-    assert all(order[k : k + 4] == sorted(order[k : k + 4]) for k in range(0, 36, 4))
-    assert order != dpo.lay_out(_encoded(list(range(1, 13))), epochs=3, batch=4, seed=2)
-
-
-def test_the_last_batch_is_filled_up() -> None:
-    order = dpo.lay_out(_encoded([1] * 5), epochs=1, batch=4, seed=1)
-    assert len(order) == 8
-    assert set(order) == set(range(5))
-    assert len(dpo.lay_out(_encoded([1]), epochs=1, batch=4, seed=1)) == 4
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
-def test_learning_rate_rises_then_falls(schedule: str) -> None:
-    factors = [dpo.learning_rate_factor(step, 40, 0.1, schedule) for step in range(40)]
-    assert factors[:4] == sorted(factors[:4])
-    assert max(factors) == 1
-    assert factors[4:] == sorted(factors[4:], reverse=True)
-    assert min(factors) > 0
 
 
 @pytest.mark.parametrize(("memory", "micro"), [(None, 4), (100 * 1024**3, 4), (1024**2, 1)])

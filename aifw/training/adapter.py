@@ -1,0 +1,53 @@
+"""An adapter beside the weights of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aifw.errors import InputInvalid
+from aifw.training.kinds import LoraSettings
+
+
+def lora_config(settings: LoraSettings) -> Any:
+    """The settings as PEFT takes them."""
+    from peft import LoraConfig
+
+    modules = settings.target_modules
+    return LoraConfig(
+        r=settings.r,
+        lora_alpha=settings.alpha or 2 * settings.r,
+        lora_dropout=settings.dropout,
+        target_modules="all-linear" if modules == "auto" else list(modules),
+        task_type="CAUSAL_LM",
+    )
+
+
+def add_adapter(module: Any, settings: LoraSettings, seed: int) -> Any:
+    """Put a LoRA adapter into a model, whose own weights are frozen.
+
+    Args:
+        module: A causal language model of transformers; it is changed.
+        settings: Of the adapter.
+        seed: Of its first values.
+
+    Returns:
+        A `PeftModel` around the module.
+
+    Raises:
+        InputInvalid: No layer has one of the names.
+    """
+    import torch
+    from peft import get_peft_model
+
+    torch.manual_seed(seed)
+    try:
+        return get_peft_model(module, lora_config(settings))
+    except ValueError as error:
+        raise no_layer(error) from error
+
+
+def no_layer(error: ValueError) -> Exception:
+    """What a user is told where PEFT finds no layer; any other error as it is."""
+    if "target modules" in str(error).lower():
+        return InputInvalid(f"`lora.target_modules` fits no layer of the model: {error}")
+    return error

@@ -1,0 +1,61 @@
+"""Log-probabilities of given tokens from hidden states, without all logits at once.
+
+The gradient of log p(token) by the hidden state h is W[token] - sum over words of p(word) W[word]. It is computed in the forward pass, where the
+probabilities are at hand, and scaled in the backward pass: so the logits of a chunk are made once and dropped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOGITS = 1 << 24
+"""Most logits at once."""
+
+
+def token_log_probabilities(hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
+    """Natural logarithms of the probabilities of tokens.
+
+    Args:
+        hidden: Last hidden states at the positions that predict them; [tokens, hidden].
+        weight: Of the output layer, which has no bias; [vocabulary, hidden].
+        tokens: Ids; [tokens].
+
+    Returns:
+        [tokens] in fp32.
+    """
+    if weight.requires_grad:
+        logits = (hidden @ weight.T).float()
+        return logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
+    found: Tensor = _Function.apply(hidden, weight, tokens)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
+        wanted = ctx.needs_input_grad[0]
+        found = torch.empty(len(tokens), dtype=torch.float32, device=hidden.device)
+        slopes = torch.empty_like(hidden) if wanted else None
+        size = max(1, LOGITS // len(weight))
+        for first in range(0, len(tokens), size):
+            chunk = slice(first, first + size)
+            column = tokens[chunk].unsqueeze(1)
+            logits = (hidden[chunk].to(weight.dtype) @ weight.T).float()
+            total = logits.logsumexp(1, keepdim=True)
+            found[chunk] = (logits.gather(1, column) - total).squeeze(1)
+            if slopes is not None:
+                error = logits.sub_(total).exp_()
+                error.scatter_add_(1, column, torch.full_like(column, -1, dtype=error.dtype))
+                slopes[chunk] = -(error.to(weight.dtype) @ weight)
+        ctx.save_for_backward(slopes)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (slopes,) = ctx.saved_tensors
+        return slopes * gradients[0].unsqueeze(1).to(slopes.dtype), None, None

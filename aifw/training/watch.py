@@ -1,0 +1,82 @@
+"""What happens around every optimiser step, whoever computes it: count, report, save, obey."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from aifw.errors import JobError, JobStopped
+from aifw.job import Job
+from aifw.training import checkpoint
+from aifw.training.kinds import DpoSettings, next_smaller
+
+
+class Shrink(Exception):
+    """The engine asked for less memory; the checkpoint is written."""
+
+
+class Watch:
+    """Follows a run from the step it begins at.
+
+    Args:
+        job: Is told about every step.
+        progress: Is counted on; what a checkpoint holds.
+        steps: Of the whole run.
+    """
+
+    def __init__(self, job: Job[DpoSettings], progress: checkpoint.Progress, steps: int) -> None:
+        self.job, self.progress, self.steps = job, progress, steps
+        self.first = progress.step
+        self.started = self.saved = time.monotonic()
+
+    def after_step(self, measures: Mapping[str, float], model: Any, optimizer: Any) -> None:
+        """A step is done.
+
+        Args:
+            measures: Of it: loss, margin, accuracy, learning_rate, grad_norm.
+            model: Its trainable parameters are saved.
+            optimizer: Its moments are.
+
+        Raises:
+            JobError: The loss is not a number.
+            JobStopped: The engine asked to stop; a checkpoint is written.
+            Shrink: The engine asked for less memory; a checkpoint is written.
+        """
+        progress = self.progress
+        progress.step += 1
+        if not (math.isfinite(measures["loss"]) and math.isfinite(measures["grad_norm"])):
+            raise JobError(
+                f"the loss is {measures['loss']} at step {progress.step} of {self.steps}",
+                hint="lower `learning_rate`, or use `precision: fp32`",
+            )
+        progress.history.append({"step": float(progress.step), **measures})
+        pairs = (progress.step - self.first) * self.job.settings.effective_batch
+        self.job.progress(
+            progress.step,
+            self.steps,
+            "step",
+            loss=measures["loss"],
+            margin=measures["margin"],
+            pairs_per_second=pairs / (time.monotonic() - self.started),
+        )
+        self._obey(model, optimizer)
+
+    def _obey(self, model: Any, optimizer: Any) -> None:
+        job, progress = self.job, self.progress
+        asked, last = job.control(), progress.step == self.steps
+        shrink = asked.shrink and progress.micro_batch > 1 and not last
+        asked.shrink = False
+        if shrink:
+            progress.micro_batch = next_smaller(progress.micro_batch, job.settings.effective_batch)
+            progress.changes.append((progress.step, progress.micro_batch))
+        due = time.monotonic() - self.saved >= job.settings.checkpoint_every and not last
+        if asked.stop or asked.checkpoint or shrink or due:
+            with job.checkpoint(progress.step) as folder:
+                checkpoint.save(folder, progress, model, optimizer)
+            self.saved = time.monotonic()
+        if asked.stop:
+            raise JobStopped(f"stopped on request; step {progress.step} of {self.steps} is saved")
+        if shrink:
+            raise Shrink
