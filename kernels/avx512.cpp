@@ -6,8 +6,6 @@ namespace {
 struct Sums {
   static constexpr bool kNarrow = true;
 
-  static inline __m512i start(__m512i codes, __m512i query) { return _mm512_maddubs_epi16(codes, query); }
-
   static inline __m512i add(__m512i sums, __m512i codes, __m512i query) {
     return _mm512_add_epi16(sums, _mm512_maddubs_epi16(codes, query));
   }

@@ -2,8 +2,7 @@
 // because each is compiled for its own processors; that file says how products are added up, as a class
 //     struct Sums {
 //       static constexpr bool kNarrow;                                      // whether sums have 16 bits until they are widened
-//       static __m512i start(__m512i codes, __m512i query);                 // sums of neighbouring products
-//       static __m512i add(__m512i sums, __m512i codes, __m512i query);     // the same, added to others
+//       static __m512i add(__m512i sums, __m512i codes, __m512i query);     // sums of neighbouring products, added to others
 //       static __m512i widen(__m512i totals, __m512i sums);                 // the sums added to totals of 32 bits
 //     };
 #pragma once
@@ -133,22 +132,15 @@ inline Eight unpack(const uint8_t* pairs, const uint8_t* bits) {
           _mm512_and_si512(six, _mm512_ternarylogic_epi32(upper, _mm512_srli_epi16(pair, 2), last, kChoose))};
 }
 
-// Where a tile of queries finds the unpacked codes, and what it does for others.
-enum class Codes {
-  kRead,     // unpacked by another one
-  kLeave,    // unpacks them, and others will read them
-  kConsume,  // unpacks them for itself
-};
-
-// Blocks whose sums are taken together: each query code that is read serves all of them, and there are more sums than an addition
-// takes cycles, but not more than registers.
+// Blocks whose sums are taken together: each query code that is read serves all of them. There are as many sums as registers allow, or
+// nearly, because an addition takes several cycles.
 template <class Sums, int queries>
 constexpr int tall() {
   return (Sums::kNarrow ? 1 : 2) * (queries > 4 ? 1 : 2);
 }
 
 // `count` blocks of the list; the others are copies of one of these, and give no hits.
-template <class Sums, int queries, Codes use>
+template <class Sums, int queries, bool opens>
 inline void filter_blocks(const Segment& segment, int64_t first, const int32_t* blocks, int count, uint8_t* codes, const Tile& tile,
                           Hit* const* hits, int32_t* found) {
   constexpr int kTall = tall<Sums, queries>();
@@ -161,11 +153,12 @@ inline void filter_blocks(const Segment& segment, int64_t first, const int32_t* 
     pairs[t] = reinterpret_cast<const uint8_t*>(header_of(segment, first + blocks[t]) + 1);
     bits[t] = behind_low_planes(segment, first + blocks[t]) + sizeof(FineHeader);
     rows[t] = codes + blocks[t] * aifw::kBlockRows * segment.code_dimensions;
-    if (use == Codes::kRead) continue;
+    if (!opens) continue;
     for (int64_t line = 0; line < aifw::kHeaderBytes; line += 64) prefetch(pairs[t] - aifw::kHeaderBytes + next_pairs + line);
     prefetch(bits[t] - sizeof(FineHeader) + next_bits);
   }
   const int8_t* query = tile.codes;
+  const bool leaves = !tile.closes;
   alignas(64) __m512i totals[kTall][queries] = {};
   for (int64_t g = 0; g < segment.code_dimensions / 8;) {
     __m512i sums[kTall][queries];
@@ -178,14 +171,14 @@ inline void filter_blocks(const Segment& segment, int64_t first, const int32_t* 
       Eight eight[kTall];
 #pragma GCC unroll 4
       for (int t = 0; t < kTall; ++t) {
-        if (use == Codes::kRead) {
+        if (!opens) {
           eight[t] = {_mm512_loadu_si512(rows[t] + 128 * g), _mm512_loadu_si512(rows[t] + 128 * g + 64)};
           continue;
         }
         prefetch(pairs[t] + 64 * g + next_pairs);
         prefetch(bits[t] + 32 * g + next_bits);
         eight[t] = unpack(pairs[t] + 64 * g, bits[t] + 32 * g);
-        if (use == Codes::kLeave) {
+        if (leaves) {
           _mm512_storeu_si512(rows[t] + 128 * g, eight[t].first);
           _mm512_storeu_si512(rows[t] + 128 * g + 64, eight[t].last);
         }
@@ -225,7 +218,7 @@ inline void filter_blocks(const Segment& segment, int64_t first, const int32_t* 
   }
 }
 
-template <class Sums, int queries, Codes use>
+template <class Sums, int queries, bool opens>
 void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
                 int32_t* counts) {
   constexpr int kTall = tall<Sums, queries>();
@@ -236,12 +229,12 @@ void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* 
     if (!mask_of(segment, first + b)) continue;
     together[count++] = static_cast<int32_t>(b);
     if (count < kTall) continue;
-    filter_blocks<Sums, queries, use>(segment, first, together, count, codes, tile, hits, found);
+    filter_blocks<Sums, queries, opens>(segment, first, together, count, codes, tile, hits, found);
     count = 0;
   }
   if (count) {
     for (int t = count; t < kTall; ++t) together[t] = together[0];
-    filter_blocks<Sums, queries, use>(segment, first, together, count, codes, tile, hits, found);
+    filter_blocks<Sums, queries, opens>(segment, first, together, count, codes, tile, hits, found);
   }
   for (int u = 0; u < queries; ++u) counts[u] = found[u];
 }
@@ -249,10 +242,10 @@ void filter_six(const Segment& segment, int64_t first, int64_t blocks, uint8_t* 
 template <class Sums, int queries>
 void filter_six_of(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
                    int32_t* counts) {
-  const auto function = !tile.opens   ? filter_six<Sums, queries, Codes::kRead>
-                        : tile.closes ? filter_six<Sums, queries, Codes::kConsume>
-                                      : filter_six<Sums, queries, Codes::kLeave>;
-  function(segment, first, blocks, codes, tile, hits, counts);
+  if (tile.opens)
+    filter_six<Sums, queries, true>(segment, first, blocks, codes, tile, hits, counts);
+  else
+    filter_six<Sums, queries, false>(segment, first, blocks, codes, tile, hits, counts);
 }
 
 template <class Sums>
@@ -281,7 +274,7 @@ void refine(const Segment& segment, int64_t row0, const int8_t* query, const Hit
     const uint8_t* row = low_plane(segment, row0 + hits[i].row);
     __m512i total = _mm512_setzero_si512();
     for (int64_t m = 0; m < bytes;) {
-      __m512i sum = Sums::start(_mm512_setzero_si512(), _mm512_setzero_si512());
+      __m512i sum = _mm512_setzero_si512();
       const int64_t stop = m + 32 * kStepsOfFour < bytes ? m + 32 * kStepsOfFour : bytes;
       for (; m < stop; m += 32) {
         // The same 32 bytes twice: low halves below, high halves above, as the query's components are ordered.

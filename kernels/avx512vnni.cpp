@@ -6,8 +6,6 @@ namespace {
 struct Sums {
   static constexpr bool kNarrow = false;
 
-  static inline __m512i start(__m512i codes, __m512i query) { return add(_mm512_setzero_si512(), codes, query); }
-
   static inline __m512i add(__m512i sums, __m512i codes, __m512i query) {
     return _mm512_dpbusd_epi32(sums, codes, query);
   }

@@ -92,7 +92,7 @@ struct Hit {
 struct Kernels {
   const char* name;
   int32_t tile_queries;  // of filter_six, at most
-  bool narrow;           // whether filter_six sums products in 16 bits: query codes have six bits then, and runs are short
+  bool narrow;           // whether filter_six sums products in 16 bits: query codes are at most 63 in size then
 
   // Of `blocks` blocks from `first`, every row whose bound is not below the threshold of the one query, in order. The bound is
   //     (float)(2 dot - offset) * (row scale * scale) + (radius * norm + reach * error) [+ bias]
@@ -106,7 +106,8 @@ struct Kernels {
   // Like filter, for all queries of the tile, with six bits and radius and reach of FineHeader: hits and counts of each. `codes` has
   // room for codes of six bits, 4 code + bits, a byte each: 16 * code_dimensions a block, of which byte 64 p + 4 r + j is that of row r
   // and component 4 p + j. The first tile of each range of blocks `opens` it and writes them, unless it `closes` it,
-  // too; a block with no bit in its mask may be left out. The blocks behind the range should be on their way into the cache by then.
+  // too; a block with no bit in its mask may be left out. The first blocks behind the range should be on their way into the cache by
+  // then.
   void (*filter_six)(const Segment& segment, int64_t first, int64_t blocks, uint8_t* codes, const Tile& tile, Hit* const* hits,
                      int32_t* counts);
 

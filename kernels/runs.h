@@ -1,4 +1,5 @@
-// Runs of query codes that 16 bits can sum, for the files that sum so; others take all codes in one. Plain loops, so that the comparison of kernels may use them.
+// Runs of query codes that 16 bits can sum, for kernels that sum so; the others take all codes in one. Plain loops, so that the
+// comparison of kernels may use them.
 #pragma once
 #include "layout.h"
 
@@ -10,14 +11,14 @@ constexpr int32_t kMostOfARun = 32767 / 32;
 static_assert(2 * kStepsOfARun * 63 <= kMostOfARun, "the shortest run always fits");
 
 // Fills the lists of a tile, which have room for `dimensions` / 32 runs: as long as they may be for all of its queries.
-inline void make_runs(const Kernels& kernels, Tile& tile, int64_t dimensions, int32_t* runs, int32_t* centres) {
+inline void make_runs(bool narrow, Tile& tile, int64_t dimensions, int32_t* runs, int32_t* centres) {
   constexpr int kLanes = 2 * kTileQueries;
   const int lanes = 2 * tile.queries;
   int32_t most[kLanes] = {}, sums[kLanes] = {};
   tile.runs = runs;
   tile.centres = centres;
   for (int32_t& each : tile.lift) each = 0;
-  if (!kernels.narrow) {
+  if (!narrow) {
     *runs = static_cast<int32_t>(dimensions / 4);
     for (int u = 0; u < tile.queries; ++u) centres[u] = 0;
     return;

@@ -22,13 +22,15 @@ constexpr int64_t kChunkRows = kChunkBlocks * kBlockRows;
 // Unpacked codes and low planes of so many blocks fit a second-level cache at common dimensions.
 constexpr int64_t kUnpackedBlocks = 16;
 constexpr int64_t kPartsPerThread = 4;
-// A thread looks for no more results than this at a time: while it does, each takes several times the memory it takes in the answer.
+// A thread looks for no more results than this at a time, or those of one tile: while it does, each takes several times the memory it
+// takes in the answer.
 constexpr int64_t kResultsAtOnce = int64_t{1} << 21;
 // One query reads more than it computes: with four bits it reads least, unless they leave too many rows to be refined. Then it
 // goes on with six for so many blocks, and twice as many each time that four still does no better. More queries share what is read.
 constexpr int64_t kBlocksOfSix = 64;
 constexpr int64_t kShareForSix = 4;
-constexpr int kQueryLevels = 127;        // of query codes, and where products are summed in 16 bits:
+// Query codes are at most this in size, and where products of six bits are summed in 16 at most that.
+constexpr int kQueryLevels = 127;
 constexpr int kNarrowQueryLevels = 63;
 constexpr size_t kCacheLine = 64;
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -44,7 +46,8 @@ bool may_be_found(const Segment& segment, int64_t row) {
   return __atomic_load_n(segment.mask + row / kBlockRows, __ATOMIC_RELAXED) >> row % kBlockRows & 1;
 }
 
-// Up to `tile_queries` queries side by side, as the filter reads them. The tile points into the lists, which stay where they are when it moves.
+// Up to `tile_queries` queries side by side, as the filter reads them. The tile points into the lists, which stay where they are when
+// it moves.
 struct PackedTile {
   PackedTile() = default;
   PackedTile(PackedTile&&) = default;
@@ -95,7 +98,7 @@ PackedTile pack(const Kernels& kernels, const std::vector<Query>& queries, size_
   if (!six) return packed;
   packed.runs.resize(groups / kStepsOfARun);
   packed.centres.resize(packed.runs.size() * tile.queries);
-  make_runs(kernels, tile, static_cast<int64_t>(4 * groups), packed.runs.data(), packed.centres.data());
+  make_runs(kernels.narrow, tile, static_cast<int64_t>(4 * groups), packed.runs.data(), packed.centres.data());
   return packed;
 }
 
@@ -130,7 +133,8 @@ class Scan {
  public:
   Scan(const Plan& plan, size_t first_query, size_t last_query, std::vector<Candidates>& candidates)
       : plan_(plan), first_(first_query), last_(last_query), candidates_(candidates) {
-    for (auto& hits : hits_) hits.resize(kChunkRows);
+    for (auto& hits : hits_) hits.resize(kUnpackedBlocks * kBlockRows);
+    hits_[0].resize(kChunkRows);
     sums_.resize(kChunkRows);
     found_.resize(kChunkRows);
   }
@@ -329,12 +333,13 @@ Statistics search(const std::vector<Segment>& segments, const float* queries, in
   const int64_t tiles_at_once = std::max<int64_t>(kResultsAtOnce / k / tile_queries, 1);
   const int64_t needed = (tiles + tiles_at_once - 1) / tiles_at_once;
   const int64_t groups = by_rows ? 1 : std::max(by_query ? 2 * int64_t{threads} : 1, needed);
-  const int64_t per_group = (tiles + groups - 1) / groups * tile_queries;
   const std::vector<Part> parts = divide(segments, by_rows ? kPartsPerThread * threads : 1);
   const int64_t row_tasks = by_rows ? static_cast<int64_t>(parts.size()) : 1;
 
   std::vector<std::vector<Candidates>> candidates(groups * row_tasks);
-  const auto group_begin = [&](int64_t g) { return std::min(count, g * per_group); };
+  const auto group_begin = [&](int64_t g) {
+    return std::min(count, (g * (tiles / groups) + std::min(g, tiles % groups)) * tile_queries);
+  };
   const auto deliver = [&](int64_t q, Candidates& best) {
     best.finish();
     int64_t at = q * k;

@@ -133,7 +133,7 @@ void search(Shared& shared, int seed) {
     }
     const int64_t k = std::min<int64_t>(1 + static_cast<int64_t>(random() % 20), aifw::eligible(views));
     if (!k) continue;
-    const int64_t queries = 1 + static_cast<int64_t>(random() % 9);
+    const int64_t queries = 1 + static_cast<int64_t>(random() % 25);
     std::vector<float> query(queries * kDimensions);
     for (float& each : query) each = normal(random);
     std::vector<int64_t> ids(queries * k, kNone);

@@ -49,7 +49,7 @@ class Shapes {
     for (size_t s = 0; s < segments.size(); ++s)
       views.push_back(segments[s].view(segments[s].capacity, largest[s], masks > 0));
     const int64_t eligible = aifw::eligible(views);
-    const int64_t queries = 1 + below(below(3) ? 5 : 12);
+    const int64_t queries = 1 + below(below(3) ? 5 : 26);
     auto query = checks::allocate<float>(queries * dimensions);
     for (int64_t q = 0; q < queries; ++q) fill(query.get() + q * dimensions, dimensions, values);
     const int64_t k = eligible ? 1 + below(below(2) ? eligible : std::min<int64_t>(eligible, 10)) : 0;

@@ -252,7 +252,7 @@ class Comparison {
   // The lists end where their arrays do.
   void make_runs_of(Tile& tile) {
     const int64_t most = segment_.code_dimensions / (4 * kStepsOfARun);
-    make_runs(tested_, tile, segment_.code_dimensions, run_lengths + kMaxRuns - most,
+    make_runs(tested_.narrow, tile, segment_.code_dimensions, run_lengths + kMaxRuns - most,
               run_centres + kTileQueries * kMaxRuns - tile.queries * most);
   }
 

@@ -91,8 +91,8 @@ def draw(
     d = dimensions or int(rng.choice(DIMENSIONS, p=_LIKELIHOOD / _LIKELIHOOD.sum()))
     most = max(1, min(4000, components // d))
     n = int(rng.integers(1, most + 1)) if rng.random() < 0.7 else int(rng.integers(1, min(most, 48) + 1))
-    nq = int(rng.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 64], p=[0.04] * 9 + [0.64]))
-    rows, queries = FAMILIES[family](rng, d, n, nq if d < 1000 else min(nq, 9))
+    nq = int(rng.choice([1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15, 17, 20, 64], p=[0.03] * 14 + [0.58]))
+    rows, queries = FAMILIES[family](rng, d, n, nq if d < 1000 else min(nq, 11))
     ids = draw_ids(rng, n)
     allowed = None
     if rng.random() < 0.4:

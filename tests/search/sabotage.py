@@ -52,12 +52,12 @@ OTHER_REACH = ("fine->reach", "segment.reach[first + b]")
 FIFTEEN = ("refine<Sums, 3>", "refine<Sums, 15>")
 FOUR_FOR_THREE = ("_of<Sums, 3>", "_of<Sums, 4>")
 SEVEN_FOR_EIGHT = ("_of<Sums, 8>", "_of<Sums, 7>")
-NEVER_LEFT = ("tile.closes ?", "tile.opens ?")
+NEVER_LEFT = ("leaves = !tile.closes", "leaves = !tile.opens")
 HITS_OF_COPIES = ("t < count;", "t < kTall;")
 UNTOUCHED_COUNT = ("counts[u] = found[u]", "if (found[u]) counts[u] = found[u]")
 CODES_OF_OTHER_256 = ("codes + b * aifw", "codes + (b ? b - 1 : 0) * aifw")
 CODES_OF_OTHER_512 = ("codes + blocks[t] * aifw", "codes + (blocks[t] ? blocks[t] - 1 : 0) * aifw")
-ONE_GROUP_MORE = ("g < segment.code_dimensions / 8;", "g <= segment.code_dimensions / 8;")
+TWO_GROUPS_LESS = ("g < segment.code_dimensions / 8;", "g + 2 < segment.code_dimensions / 8;")
 FIRST_BLOCKS = (
     "behind_low_planes(segment, first + blocks[t]) + sizeof",
     "behind_low_planes(segment, blocks[t]) + sizeof",
@@ -82,7 +82,7 @@ MISTAKES = [
             ("avx512", ("refine",), "m + 32 * kStepsOfFour", "m + 32 * (kStepsOfFour + 1)"),
             ("avx512", ("unpack", "filter_six"), "_mm256_set1_epi16(6)", "_mm256_set1_epi16(4)"),
             ("avx512vnni", ("unpack", "filter_six"), "_mm512_set1_epi16(2)", "_mm512_set1_epi16(1)"),
-            ("avx512", ("unpack", "filter_six"), *ONE_GROUP_MORE),
+            ("avx512", ("unpack", "filter_six"), *TWO_GROUPS_LESS),
             ("avx512vnni", ("unpack", "filter_six"), *FIRST_BLOCKS),
             ("avx512", ("filter_six",), *OTHER_RADIUS),
             ("avx512vnni", ("filter_six",), *OTHER_REACH),

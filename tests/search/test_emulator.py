@@ -64,7 +64,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
         pytest.skip(f"needs {', '.join(missing)}: apt install bochs cmake g++")
     folder = tmp_path_factory.mktemp("image")
     commands = emulate.compile_commands(folder / "build")
-    return Image(commands, emulate.compile_parts(commands, folder, seed=1, rounds=30))
+    return Image(commands, emulate.compile_parts(commands, folder, seed=1, rounds=60))
 
 
 def test_kernels_agree_with_the_scalar_ones(image: Image, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_the_highest_level_of_a_processor_is_selected(
 ) -> None:
     said = image.run(tmp_path, model)
     assert said[:2] == [f"usable: {' '.join(usable)}", f"selected: {usable[-1]}"]
-    assert said[2:] == [*(f"{level}: 1050 checks, 0 differences" for level in usable[1:]), "complete"]
+    assert said[2:] == [*(f"{level}: 2100 checks, 0 differences" for level in usable[1:]), "complete"]
 
 
 @pytest.mark.parametrize(("saved", "usable"), [("0x07", "scalar avx2"), ("0x03", "scalar")])
@@ -138,9 +138,9 @@ def test_a_kernel_that_is_wrong_is_found_out(image: Image, tmp_path: Path, mista
     noticed = {found[1] for line in said if (found := re.match(rf"{name}: (\w+): .* differs with dimensions ", line))}
     assert noticed == set(mistake.functions)
     counted = {line.partition(":")[0]: line for line in said if " checks, " in line}
-    assert re.fullmatch(rf"{name}: 1050 checks, [1-9]\d* differences", counted.pop(name))
+    assert re.fullmatch(rf"{name}: 2100 checks, [1-9]\d* differences", counted.pop(name))
     assert len(counted) == 2
-    assert all(line.endswith(": 1050 checks, 0 differences") for line in counted.values())
+    assert all(line.endswith(": 2100 checks, 0 differences") for line in counted.values())
 
 
 def test_code_for_another_processor_is_found_out(image: Image, tmp_path: Path) -> None:

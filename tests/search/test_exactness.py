@@ -171,7 +171,7 @@ def test_any_number_of_rows_and_results(count: int) -> None:
             _check(_problem(metric, rows, queries, k, ids=rng.permutation(count)), rng)
 
 
-@pytest.mark.parametrize("batch", [*range(1, 10), 64])
+@pytest.mark.parametrize("batch", [*range(1, 18), 64])
 def test_any_number_of_queries_and_threads(batch: int) -> None:
     rng = np.random.default_rng(batch)
     rows, queries = FAMILIES["mixed"](rng, 33, 1500, batch)
