@@ -161,17 +161,21 @@ def _under_limit(folder: Path, run: Run, heap: bool) -> dict[str, Any]:
 def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every run with its forecast and the peers', in bytes above the idle worker."""
     rows = []
-    first: dict[str, float] = {}
+    calibration: dict[str, Run] = {}
+    for run in GRID:
+        if run.name in result["runs"] and run.part == "fit":
+            calibration.setdefault(run.task, run)
     for run in GRID:
         if run.name not in result["runs"]:
             continue
         seen = result["runs"][run.name]
         parts = forecast_expected.parts_of(run)
         forecast, worker, idle = estimated(parts, certain=True), parts["worker"], result["idle"][run.task]
-        job, needed = seen["peak"] - idle, forecast_expected.operations(run)
-        speed = seen["result"]["seconds"] / needed
-        calibrated = run.part == "fit" and run.task not in first
-        seconds = first.setdefault(run.task, speed) * needed if run.part == "fit" or run.task in first else None
+        job, by = seen["peak"] - idle, calibration.get(run.task)
+        seconds: dict[str, float | None] = dict.fromkeys(("seconds", "cpu_seconds"))
+        if by is not None and by != run:
+            took = result["runs"][by.name]["result"]
+            seconds = {name: forecast_expected.calibrated_seconds(run, took[name], by) for name in seconds}
         training = run.task in forecast_expected.TRAINING
         peers = result.get("accelerate", {}).get(run.model, {})
         rows.append(
@@ -188,7 +192,9 @@ def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "rule": 4 * 4 * forecast_expected.shape_of(run.model).parameters,
                 "accelerate": peers.get("training" if training else "running"),
                 "seconds": seen["result"]["seconds"],
-                "expected_seconds": None if calibrated else seconds,
+                "cpu_seconds": seen["result"]["cpu_seconds"],
+                "expected_seconds": seconds["seconds"],
+                "expected_cpu_seconds": seconds["cpu_seconds"],
             }
         )
     return rows
@@ -208,6 +214,8 @@ def _text(result: Mapping[str, Any]) -> str:
         "accelerate",
         "s",
         "expected",
+        "cpu s",
+        "expected",
     )
     lines = [
         (
@@ -222,12 +230,14 @@ def _text(result: Mapping[str, Any]) -> str:
             "" if row["accelerate"] is None else f"{row['accelerate'] / row['job'] - 1:+.0%}",
             f"{row['seconds']:.2f}",
             "" if row["expected_seconds"] is None else f"{row['expected_seconds']:.2f}",
+            f"{row['cpu_seconds']:.2f}",
+            "" if row["expected_cpu_seconds"] is None else f"{row['expected_cpu_seconds']:.2f}",
         )
         for row in rows
     ]
     parts = [
         surroundings.described(result),
-        "MB above an idle worker; the last two columns are seconds of a step, a call or the whole",
+        "MB above an idle worker; the last columns are seconds of a step, a call or the whole, and of processor time",
         table(head, lines),
     ]
     chosen = {name: [row for row in rows if row["part"] == name] for name in ("held-out", "fresh", "fit")}
@@ -242,7 +252,6 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
         return [abs(row[name] / row["job"] - 1) for row in rows if row[name] is not None]
 
     mid = shares("mid")
-    times = [abs(row["expected_seconds"] / row["seconds"] - 1) for row in rows if row["expected_seconds"] is not None]
     near = sum(error <= TARGETS["middle"] for error in mid)
     lines = [
         f"{len(rows)} runs, {sum(row['job'] >= 2 * row['idle'] for row in rows)} of them with a job part twice the idle worker's",
@@ -255,9 +264,11 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
             lines.append(
                 f"{words}: within 10 % on {sum(each <= 0.1 for each in found)} of {len(found)}, median error {statistics.median(found):.0%}"
             )
-    if times:
-        within = sum(each <= TARGETS["time"] for each in times)
-        lines.append(f"time within 30 %: {within} of {len(times)}; median error {statistics.median(times):.0%}")
+    for name, words in (("seconds", "time"), ("cpu_seconds", "processor time")):
+        times = [abs(row[f"expected_{name}"] / row[name] - 1) for row in rows if row[f"expected_{name}"] is not None]
+        if times:
+            within = sum(each <= TARGETS["time"] for each in times)
+            lines.append(f"{words} within 30 %: {within} of {len(times)}; median error {statistics.median(times):.0%}")
     return "\n  ".join(lines)
 
 

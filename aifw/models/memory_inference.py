@@ -21,6 +21,8 @@ _EMBEDDING_COPIED = 0.32
 """Of the embeddings, what is there twice while a model is traced. Measured."""
 _LOGIT_COPIES = 2
 """Logits, and the exponentials of how far they are below their largest."""
+_PROMPTS_DIFFER = 0.25
+"""By how much of the longest prompt, those of one batch whose pairs are about equally long."""
 _SAMPLE_COPIES = 4
 """Logits of the last positions, their copy, and what two processors of `generate` make of them."""
 
@@ -56,6 +58,7 @@ def scoring(
     *,
     mapped: bool,
     shared: bool = True,
+    varied: bool = True,
     bytes_each: int = FLOAT,
     worker: str = "torch",
 ) -> dict[str, float]:
@@ -67,16 +70,37 @@ def scoring(
         answer: Tokens of its longer answer.
         mapped: Weights stay in their file; see `aifw.models.memory.is_mapped`.
         bytes_each: Of a number in the format computed in.
+        varied: Pairs differ in length, so that some batch is about as full as batches may be.
         shared: All prompts begin alike, so that this part is computed once and kept.
         worker: Which libraries are imported.
     """
     length = prompt + answer
-    pairs = max(1.0, min(BATCH_TOKENS // (2 * length), BATCH_LOGITS // (2 * (answer + 1) * shape.vocabulary)))
-    rows = 2 * pairs
-    logits = _LOGIT_COPIES * FLOAT * rows * (answer + 1) * shape.vocabulary
+    rows = 2 * scored_at_once(shape, prompt, answer)
+    logits = rows * (answer + 1) * shape.vocabulary
+    if varied:
+        logits = max(logits, _logits_of_a_full_batch(shape, prompt, answer))
+    logits *= _LOGIT_COPIES * FLOAT
     batch = Batch(rows, length, bytes_each=bytes_each)
     kept = cache(shape, rows, length, bytes_each) if shared else 0.0
     return _inference(shape, batch, mapped=mapped, kept=kept, logits=logits, worker=worker)
+
+
+def scored_at_once(shape: Shape, prompt: float, answer: float) -> float:
+    """Pairs that `aifw.models.score` computes at once if all are of this length."""
+    by_logits = BATCH_LOGITS // (2 * (answer + 1) * shape.vocabulary)
+    return max(1.0, min(BATCH_TOKENS // (2 * (prompt + answer)), by_logits))
+
+
+def _logits_of_a_full_batch(shape: Shape, prompt: float, answer: float) -> float:
+    """How many logits the fullest batch has, of pairs up to a length.
+
+    Pairs are added while they fit, so of the room for one more about half stays empty. Logits are kept from the end of the shortest
+    prompt of a batch on, and prompts of pairs that are about equally long differ.
+    """
+    kept = answer + _PROMPTS_DIFFER * prompt
+    limit = min(BATCH_LOGITS, BATCH_TOKENS * shape.vocabulary * kept / (prompt + answer))
+    pairs = limit / (2 * (answer + 1) * shape.vocabulary)
+    return limit * (1 - 0.5 / (pairs + 1)) if pairs >= 1 else 0.0
 
 
 def generation(shape: Shape, rows: float, prompt: float, new: float, *, mapped: bool) -> dict[str, float]:

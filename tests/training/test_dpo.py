@@ -297,7 +297,8 @@ def test_forecast_grows_with_the_work_and_the_longest_pair() -> None:
     first = kind.forecast(settings, known, HERE, History())
     assert first.memory.low < first.memory.mid < first.memory.high < 4 * 1024**3
     twice = kind.forecast(settings.model_copy(update={"epochs": 2}), known, HERE, History())
-    assert twice.work == pytest.approx(2 * first.work)
+    # The reference's scores are computed once.
+    assert 1.5 * first.work < twice.work < 2 * first.work
     assert twice.memory == first.memory
     assert first.memory.high <= 1.5 * first.memory.low
     assert sum(first.parts.values()) == pytest.approx(first.memory.mid)
