@@ -9,7 +9,7 @@ from forecast_grid import MODELS, Run
 
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.kind import Estimate, Forecast, History, Past
-from aifw.models.memory import Batch, is_mapped
+from aifw.models.memory import Batch, bytes_each, is_mapped
 from aifw.models.memory_inference import embedding, generation, openvino, openvino_conversion, scoring
 from aifw.models.memory_training import Training, merging, training
 from aifw.models.size import Shape
@@ -59,12 +59,14 @@ def shape_of(name: str) -> Shape:
 def parts_of(run: Run) -> dict[str, float]:
     """Parts of the memory, in bytes."""
     shape = shape_of(run.model)
-    mapped = is_mapped(shape, "cpu")
+    mapped, width = is_mapped(shape, "cpu", run.precision), bytes_each(run.precision)
     if run.task in TRAINING:
         moments = [training(shape, _training(run), mapped=mapped)]
         if run.task == "dpo":
-            moments.append(scoring(shape, run.prompt, run.answer, mapped=mapped, varied=run.varied, worker="training"))
-            moments.append(merging(shape, mapped=mapped))
+            scores = scoring(
+                shape, run.prompt, run.answer, mapped=mapped, varied=run.varied, bytes_each=width, worker="training"
+            )
+            moments += [scores, merging(shape, mapped=is_mapped(shape, "cpu"))]
         return max(moments, key=lambda parts: sum(parts.values()))
     if run.task == "score":
         return scoring(shape, run.prompt, run.answer, mapped=mapped, shared=False, varied=run.varied)
@@ -80,7 +82,7 @@ def parts_of(run: Run) -> dict[str, float]:
 def _training(run: Run) -> Training:
     rows = run.batch * (2 if run.task in {"dpo", "trl_dpo"} else 1)
     return Training(
-        Batch(rows, run.prompt + run.answer, padded=run.varied, attention=run.attention),
+        Batch(rows, run.prompt + run.answer, run.varied, run.attention, bytes_each(run.precision)),
         rank=run.rank,
         accumulates=run.accumulate > 1,
         checkpointing=run.checkpointing,
@@ -110,7 +112,7 @@ def work_of(run: Run) -> Work:
 
 def seconds_of(run: Run) -> float:
     """Seconds that the product's own function expects of one core nobody has measured."""
-    precision = "int8" if run.task == "openvino_infer" and run.weights == "int8" else "fp32"
+    precision = "int8" if run.task == "openvino_infer" and run.weights == "int8" else run.precision
     return seconds_for(work_of(run), MACHINE, precision)[0]
 
 

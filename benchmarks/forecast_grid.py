@@ -68,6 +68,7 @@ class Run:
         stored_reference: Reference log-probabilities were computed beforehand; otherwise they are computed beside the training.
         varied: Lengths vary between half of what is stated and all of it.
         weights: Format of OpenVINO's weights.
+        precision: Format of the arithmetic; only `dpo` takes another than fp32, and only where the processor has it.
     """
 
     task: Task
@@ -82,6 +83,7 @@ class Run:
     stored_reference: bool = True
     varied: bool = False
     weights: Literal["fp32", "int8"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def name(self) -> str:
@@ -96,6 +98,7 @@ class Run:
         words += [] if self.stored_reference else ["reference"]
         words += ["varied"] if self.varied else []
         words += [self.weights] if self.task.startswith("openvino") else []
+        words += [self.precision] if self.precision != "fp32" else []
         return "-".join(words)
 
     @property
@@ -173,6 +176,9 @@ FRESH = (
     Run("dpo", "middling", 2, 160, 80, rank=8),
     Run("dpo", "vocabulary_100k", 3, 96, 64, rank=16, accumulate=2),
     Run("dpo", "shallow", 6, 112, 48, rank=16, varied=True),
+    Run("dpo", "middling", 3, 96, 64, rank=8, precision="bf16"),
+    Run("dpo", "shallow", 4, 128, 64, rank=16, accumulate=2, precision="bf16"),
+    Run("dpo", "vocabulary_100k", 2, 120, 72, rank=16, varied=True, precision="bf16"),
     Run("trl_dpo", "middling", 2, 144, 48, stored_reference=False),
     Run("trl_dpo", "vocabulary_100k", 2, 160, 64, rank=8, checkpointing=True),
     Run("trl_dpo", "shallow", 3, 96, 32, rank=32, attention="eager"),
@@ -200,6 +206,11 @@ FRESH = (
 """Other shapes, batches and lengths over the same tasks, written down before any of them was measured."""
 
 MORE = (
+    Run("dpo", "smollm2_135m", 2, 128, 64, rank=8, precision="bf16"),
+    Run("dpo", "deep", 4, 128, 64, rank=16, precision="bf16"),
+    Run("dpo", "vocabulary_128k", 2, 128, 96, rank=8, precision="bf16"),
+    Run("dpo", "grouped_200m", 2, 96, 64, rank=16, varied=True, precision="bf16"),
+    Run("dpo", "vocabulary_32k", 8, 128, 64, rank=16, precision="bf16"),
     Run("generate", "deep", 4, 128, 32),
     Run("score", "vocabulary_32k", 1, 160, 80, varied=True),
     Run("score", "deep", 1, 96, 48, varied=True),

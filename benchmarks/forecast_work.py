@@ -201,6 +201,7 @@ def dpo(folder: Path, run: Run, tell: Tell) -> Moment:
                 "effective_batch": effective,
                 "micro_batch": run.batch,
                 "lora": {"r": run.rank},
+                "precision": run.precision,
                 "max_prompt_tokens": run.prompt,
                 "max_completion_tokens": run.answer,
             }

@@ -1,7 +1,7 @@
 """Seconds that computing with a model takes, from what it has to do and what the device was measured to do.
 
-Four speeds: of products of matrices, of reading memory, of writing tensors, of calling operators. Two of them are measured by
-`aifw hardware --measure`, the others go by what was seen beside those. How fast a machine is in all of them alike, one earlier run tells
+Four speeds: of products of matrices, of reading memory, of writing tensors, of calling operators. The first two are measured by
+`aifw hardware --measure`. How fast a machine is in all of them alike, one earlier run tells
 (`aifw.plan.forecast`); what one run cannot tell is how they differ, so that is what has to be right here.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 from aifw.hardware.machine import Machine
 from aifw.models.work import Work
 
-SHARE = 0.6
-"""Of the speed of a square product of matrices, what those of a model reach, which are thin in one direction."""
+SHARE = 0.9
+"""Of the speed of a square product of matrices, what those of a model reach, which are thin in one direction. Measured."""
 _CORE = 7.0e10
 """Multiplications and additions a second of one core in fp32, each counted, where nothing was measured: a server core with AVX2."""
 _ACCELERATOR = 2.0e12
@@ -19,8 +19,12 @@ _ACCELERATOR = 2.0e12
 _CORE_BANDWIDTH = 1.0e10
 """Bytes a second that one core reads from memory, where nothing was measured."""
 _ACCELERATOR_BANDWIDTH = 5.0e10
-_MADE = 0.25
-"""Of the speed of reading, that of writing tensors: what they are made from is read, and on the processor pages come filled with zeros."""
+_PAGES_OF_CORE = 2.5e9
+"""Bytes a second of new tensors that one core writes: most of that time the system takes to find pages and fill them with zeros, since
+`aifw.run.launch.ALLOCATION` gives tensors mappings of their own. Into memory that is there already it writes five times as fast. Measured
+on a virtual machine."""
+_WRITTEN = 0.4
+"""Of the speed of reading, that of writing tensors on other devices, which keep their memory: what they are made from is read first."""
 _SECONDS_OF_CALL = 8e-6
 """Of calling one operator from Python, as modules of transformers do. Measured."""
 
@@ -43,5 +47,6 @@ def seconds_for(work: Work, machine: Machine, precision: str = "fp32") -> tuple[
         speed = _CORE * machine.cpu.cores if processor else _ACCELERATOR
     if bandwidth is None or bandwidth <= 0:
         bandwidth = _CORE_BANDWIDTH * machine.cpu.cores if processor else _ACCELERATOR_BANDWIDTH
-    memory = work.read / bandwidth + work.made / (_MADE * bandwidth)
+    writing = _PAGES_OF_CORE * machine.cpu.cores if processor else _WRITTEN * bandwidth
+    memory = work.read / bandwidth + work.made / writing
     return work.operations / (SHARE * speed) + memory + _SECONDS_OF_CALL * work.calls, known

@@ -210,9 +210,10 @@ def openvino_work(shape: Shape, batch: Batch, *, weight_bytes: int = 1, whole_lo
         whole_logits: Logits of all positions are asked for.
     """
     positions = batch.tokens if whole_logits else batch.rows
-    done = blocks(shape, replace(batch, attention="sdpa", padded=False)) + output(shape, positions, 1)
+    done = blocks(shape, replace(batch, attention="sdpa", padded=False)) + output(shape, positions, 2)
     weights = weight_bytes * (shape.linear + shape.embedding)
-    return replace(done, read=weights, made=_FUSED * done.made, calls=0.0)
+    # Written into memory that is there already, and read again.
+    return Work(operations=done.operations, read=weights + 2 * _FUSED * done.made)
 
 
 def openvino_conversion_work(shape: Shape, *, compressed: bool) -> Work:
