@@ -7,7 +7,7 @@
 
 The runs are those of `forecast_grid.py`. Peak is anonymous and shared memory of the process tree, looked at from outside every two
 milliseconds; mapped files are apart. Errors are taken over the part above an idle worker, which has imported the same libraries
-and does nothing. The time of the first run of each task that constants may be fitted to calibrates the others.
+and does nothing. The time of the first run of each task and format that constants may be fitted to calibrates the others.
 """
 
 from __future__ import annotations
@@ -161,17 +161,17 @@ def _under_limit(folder: Path, run: Run, heap: bool) -> dict[str, Any]:
 def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every run with its forecast and the peers', in bytes above the idle worker."""
     rows = []
-    calibration: dict[str, Run] = {}
+    calibration: dict[tuple[str, str], Run] = {}
     for run in GRID:
         if run.name in result["runs"] and run.part == "fit":
-            calibration.setdefault(run.task, run)
+            calibration.setdefault((run.task, run.precision), run)
     for run in GRID:
         if run.name not in result["runs"]:
             continue
         seen = result["runs"][run.name]
         parts = forecast_expected.parts_of(run)
         forecast, worker, idle = estimated(parts, certain=True), parts["worker"], result["idle"][run.task]
-        job, by = seen["peak"] - idle, calibration.get(run.task)
+        job, by = seen["peak"] - idle, calibration.get((run.task, run.precision))
         seconds: dict[str, float | None] = dict.fromkeys(("seconds", "cpu_seconds"))
         if by is not None and by != run:
             took = result["runs"][by.name]["result"]

@@ -68,7 +68,7 @@ def test_weights_of_an_adapter_are_counted_as_peft_counts_them(rank: int) -> Non
     assert shape_of(model()).lora(rank) == trained
 
 
-def saved_bytes(module: Any, rows: int, length: int, padded: bool) -> int:
+def saved_bytes(module: Any, rows: int, length: int, padded: bool, half: bool = False) -> int:
     """Bytes of storages that autograd keeps, weights apart, by its own hooks."""
     known = {each.untyped_storage().data_ptr() for each in module.parameters()}
     kept: dict[int, tuple[int, torch.Tensor]] = {}
@@ -84,7 +84,10 @@ def saved_bytes(module: Any, rows: int, length: int, padded: bool) -> int:
     if padded:
         mask[0, -3:] = 0
     inner = module.get_base_model().model if hasattr(module, "get_base_model") else module.model
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=half),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         output = inner(input_ids=ids, attention_mask=mask, use_cache=False)
     assert output.last_hidden_state.requires_grad
     return sum(size for size, _ in kept.values())
@@ -99,6 +102,13 @@ def test_a_block_keeps_what_autograd_says(attention: Any, rank: int | None, padd
         module = model(layers, attention=attention)
         found.append(saved_bytes(module if rank is None else with_adapter(module, rank), 2, 32, padded))
     expected = saved_by_block(shape_of(model()), Batch(2, 32, padded, attention), rank)
+    assert expected == pytest.approx(found[1] - found[0], rel=0.002)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_block_in_half_precision_keeps_what_autograd_says(padded: bool) -> None:
+    found = [saved_bytes(with_adapter(model(layers).bfloat16(), 4), 2, 32, padded, half=True) for layers in (2, 3)]
+    expected = saved_by_block(shape_of(model()), Batch(2, 32, padded, bytes_each=2), 4)
     assert expected == pytest.approx(found[1] - found[0], rel=0.002)
 
 
