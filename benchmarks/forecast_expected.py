@@ -75,7 +75,7 @@ def parts_of(run: Run) -> dict[str, float]:
     if run.task == "embed":
         return embedding(shape, Batch(run.batch, run.prompt, padded=False, attention=run.attention), mapped=mapped)
     if run.task == "openvino_convert":
-        return openvino_conversion(shape, mapped=mapped, compressed=run.weights == "int8")
+        return openvino_conversion(shape, mapped=mapped, compressed=run.weights == "int8", example=2 * run.prompt)
     return openvino(shape, Batch(run.batch, run.prompt), weight_bytes=1 if run.weights == "int8" else 4)
 
 

@@ -14,6 +14,8 @@ SHARE = 0.9
 """Of the speed of a square product of matrices, what those of a model reach, which are thin in one direction. Measured."""
 _CORE = 7.0e10
 """Multiplications and additions a second of one core in fp32, each counted, where nothing was measured: a server core with AVX2."""
+_INT8 = 1.5
+"""Of a core's speed in fp32, that of OpenVINO with weights in INT8, where nothing was measured."""
 _ACCELERATOR = 2.0e12
 """The same of a device that is no processor; a small integrated GPU."""
 _CORE_BANDWIDTH = 1.0e10
@@ -45,6 +47,7 @@ def seconds_for(work: Work, machine: Machine, precision: str = "fp32") -> tuple[
     known = speed is not None and speed > 0
     if speed is None or speed <= 0:
         speed = _CORE * machine.cpu.cores if processor else _ACCELERATOR
+        speed *= _INT8 if precision == "int8" else 1.0
     if bandwidth is None or bandwidth <= 0:
         bandwidth = _CORE_BANDWIDTH * machine.cpu.cores if processor else _ACCELERATOR_BANDWIDTH
     writing = _PAGES_OF_CORE * machine.cpu.cores if processor else _WRITTEN * bandwidth

@@ -205,6 +205,19 @@ def test_a_batch_that_is_scored_keeps_the_limits_of_scoring() -> None:
     assert alone == pytest.approx(2 * 4 * 2 * 501 * 100_000, rel=0.05)
 
 
+@given(SHAPES, st.integers(8, 1000), st.integers(1, 500))
+def test_pairs_of_varied_lengths_fill_their_batches(shape: Shape, prompt: int, answer: int) -> None:
+    alike, varied = (scoring(shape, prompt, answer, mapped=True, varied=each)["logits"] for each in (False, True))
+    assert alike <= varied
+    assert varied <= max(alike, 2 * 4 * BATCH_LOGITS)
+
+
+def test_a_trace_is_checked_with_all_logits_of_its_example() -> None:
+    shape = Shape.of({**SMALL, "parameters": 1e6, "vocabulary": 100_000})
+    few, many = (openvino_conversion(shape, mapped=True, compressed=False, example=each) for each in (16, 32))
+    assert many["logits"] == 2 * few["logits"] > 4 * 32 * 100_000
+
+
 @given(st.integers(1, 64), st.floats(1, 1e6), st.floats(0, 1e5), st.floats(1, 1e4))
 def test_the_largest_batch_fits_and_divides(effective: int, limit: float, fixed: float, each: float) -> None:
     def needs(rows: int) -> float:
