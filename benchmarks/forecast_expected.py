@@ -107,7 +107,8 @@ def work_of(run: Run) -> Work:
         return embedding_work(shape, Batch(run.batch, run.prompt, padded=False, attention=run.attention))
     if run.task == "openvino_convert":
         return openvino_conversion_work(shape, compressed=run.weights == "int8")
-    return openvino_work(shape, Batch(run.batch, run.prompt), weight_bytes=1 if run.weights == "int8" else 4)
+    width = 1 if run.weights == "int8" else 4
+    return openvino_work(shape, Batch(run.batch, run.prompt), weight_bytes=width, requests=STEPS).times(1 / STEPS)
 
 
 def seconds_of(run: Run) -> float:

@@ -191,10 +191,8 @@ def generation_work(shape: Shape, rows: float, prompt: float, new: float) -> Wor
     """Prompts read at once, and continued position by position with keys and values kept, which are copied each time."""
     reading = blocks(shape, Batch(rows, prompt, padded=rows > 1)) + output(shape, rows, _LOGITS_SCORED)
     kept = cache(shape, rows, prompt + new / 2)
-    # With a mask, keys and values are repeated for the heads that share them.
-    repeated = kept * shape.heads / shape.kv_heads if rows > 1 and shape.heads > shape.kv_heads else 0.0
     writing = blocks(shape, Batch(rows, 1, padded=False), before=prompt + new / 2) + output(shape, rows, _LOGITS_SCORED)
-    return reading + (writing + Work(made=kept + repeated)).times(max(0.0, new - 1))
+    return reading + (writing + Work(made=kept)).times(max(0.0, new - 1))
 
 
 def embedding_work(shape: Shape, batch: Batch) -> Work:
@@ -202,20 +200,24 @@ def embedding_work(shape: Shape, batch: Batch) -> Work:
     return blocks(shape, batch)
 
 
-def openvino_work(shape: Shape, batch: Batch, *, weight_bytes: int = 1, whole_logits: bool = True) -> Work:
-    """One request to a model of OpenVINO, which keeps its tensors from request to request and joins what surrounds a product to it.
+def openvino_work(
+    shape: Shape, batch: Batch, *, weight_bytes: int = 1, whole_logits: bool = True, requests: float = 1.0
+) -> Work:
+    """Requests to a model of OpenVINO, which keeps its tensors from one to the next and joins what surrounds a product to it.
 
     Args:
         shape: Of the model.
         batch: Asked at once.
-        weight_bytes: Of one weight: 4, or 1 for INT8.
+        weight_bytes: Of one weight: 4, or 1 for INT8, which are laid out anew at the first request.
         whole_logits: Logits of all positions are asked for.
+        requests: How many.
     """
     positions = batch.tokens if whole_logits else batch.rows
     done = blocks(shape, replace(batch, attention="sdpa", padded=False)) + output(shape, positions, 2)
     weights = weight_bytes * (shape.linear + shape.embedding)
     # Written into memory that is there already, and read again.
-    return Work(operations=done.operations, read=weights + 2 * _FUSED * done.made)
+    request = Work(operations=done.operations, read=weights + 2 * _FUSED * done.made)
+    return request.times(requests) + Work(made=2 * weights if weight_bytes == 1 else 0.0)
 
 
 def openvino_conversion_work(shape: Shape, *, compressed: bool) -> Work:
