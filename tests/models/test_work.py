@@ -173,10 +173,7 @@ def test_more_is_more(shape: Shape, rows: int, length: int, rank: int | None) ->
     assert grows(optimizer_step(shape, replace(how, rank=1)), optimizer_step(shape, replace(how, rank=2)))
     assert grows(scoring_work(shape, rows, length, 8), scoring_work(shape, rows + 1, length, 8))
     assert grows(generation_work(shape, rows, length, 8), generation_work(shape, rows, length, 9))
-    assert grows(
-        openvino_work(shape, Batch(rows, length), weight_bytes=1),
-        openvino_work(shape, Batch(rows, length), weight_bytes=4),
-    )
+    assert grows(openvino_work(shape, Batch(rows, length)), openvino_work(shape, Batch(rows + 1, length), requests=2))
     plain, compressed = (openvino_conversion_work(shape, compressed=each) for each in (False, True))
     assert grows(plain, compressed)
 

@@ -146,9 +146,10 @@ def test_the_loss_is_the_published_one(tmp_path: Path, inputs: dict[str, Input])
     from aifw.models.pairs import encode, read_pairs
     from aifw.models.score import score_pairs
 
-    first = _job(tmp_path, "one", inputs, max_pairs=4, warmup=0, schedule="constant", beta=0.5)
+    exact = {"max_pairs": 4, "warmup": 0, "schedule": "constant", "beta": 0.5, "precision": "fp32"}
+    first = _job(tmp_path, "one", inputs, **exact)
     dpo.train(first)
-    second = _job(tmp_path, "two", inputs, max_pairs=4, warmup=0, schedule="constant", beta=0.5, epochs=2)
+    second = _job(tmp_path, "two", inputs, **exact, epochs=2)
     dpo.train(second)
     reference, trained = load(inputs["model"].path), load(first.out / "model")
     names = {pair.id for pair in dpo.choose(read_pairs(inputs["data"].path), 4)}
