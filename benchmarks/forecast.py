@@ -1,13 +1,13 @@
 """How well memory and time are forecast: real runs, each in a process of its own, beside what was forecast for them.
 
-    python benchmarks/forecast.py [--save FILE] [--plot FILE.svg] [--runs WORD ...] [--part fit|held-out|all] [--jobs 1]
+    python benchmarks/forecast.py [--save FILE] [--plot FILE.svg] [--runs WORD ...] [--part fit|held-out|fresh|all] [--jobs 1]
     python benchmarks/forecast.py --limit [--runs WORD ...]     # the same runs in a control group that holds them to the forecast
     python benchmarks/forecast.py --heap [...]                   # without the allocation that jobs of aifw get: tensors in glibc's heap
-    python benchmarks/forecast.py --from FILE [--plot FILE.svg] # the tables again
+    python benchmarks/forecast.py --from FILE ... [--plot FILE.svg] # the tables again, of the last measurement of each run
 
 The runs are those of `forecast_grid.py`. Peak is anonymous and shared memory of the process tree, looked at from outside every two
 milliseconds; mapped files are apart. Errors are taken over the part above an idle worker, which has imported the same libraries
-and does nothing. The time of the first run of each task outside the held-out third calibrates the others.
+and does nothing. The time of the first run of each task and format that constants may be fitted to calibrates the others.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "openvino", "
 def main() -> int:
     arguments = _arguments()
     if arguments.source is not None:
-        result = json.loads(arguments.source.read_text(encoding="utf-8"))
+        result = _together([json.loads(each.read_text(encoding="utf-8")) for each in arguments.source])
     else:
         runs = [
             run
             for run in GRID
             if (not arguments.runs or any(word in run.name for word in arguments.runs))
-            and (arguments.part == "all" or run.held_out == (arguments.part == "held-out"))
+            and (arguments.part == "all" or run.part == arguments.part)
         ]
         result = _measured(arguments, runs)
     if arguments.save is not None:
@@ -68,10 +68,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--save", type=Path, help="write the measurements there")
-    parser.add_argument("--from", dest="source", type=Path, help="measurements written by --save")
+    parser.add_argument("--from", dest="source", type=Path, nargs="+", help="measurements written by --save")
     parser.add_argument("--plot", type=Path, help="write a picture (SVG) there")
     parser.add_argument("--runs", nargs="+", help="only runs whose name holds one of these")
-    parser.add_argument("--part", choices=["fit", "held-out", "all"], default="all", help="which part of the grid")
+    parser.add_argument(
+        "--part", choices=["fit", "held-out", "fresh", "all"], default="all", help="which part of the grid"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="how many runs at once")
     parser.add_argument(
         "--heap", action="store_true", help="without the allocation that jobs of aifw get, which is what is forecast"
@@ -79,6 +81,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--limit", action="store_true", help="hold each run to its forecast by a control group")
     parser.add_argument("--folder", type=Path, help="where models are written and kept; default a temporary folder")
     return parser.parse_args()
+
+
+def _together(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Measurements made one after the other on one machine; later ones replace earlier ones of the same run."""
+    found = dict(results[-1])
+    for name in ("idle", "accelerate", "runs"):
+        if name in found:
+            found[name] = {key: value for each in results for key, value in each[name].items()}
+    return found
 
 
 def _measured(arguments: argparse.Namespace, runs: Sequence[Run]) -> dict[str, Any]:
@@ -150,23 +161,27 @@ def _under_limit(folder: Path, run: Run, heap: bool) -> dict[str, Any]:
 def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every run with its forecast and the peers', in bytes above the idle worker."""
     rows = []
-    first: dict[str, float] = {}
+    calibration: dict[tuple[str, str], Run] = {}
+    for run in GRID:
+        if run.name in result["runs"] and run.part == "fit":
+            calibration.setdefault((run.task, run.precision), run)
     for run in GRID:
         if run.name not in result["runs"]:
             continue
         seen = result["runs"][run.name]
         parts = forecast_expected.parts_of(run)
         forecast, worker, idle = estimated(parts, certain=True), parts["worker"], result["idle"][run.task]
-        job, needed = seen["peak"] - idle, forecast_expected.operations(run)
-        speed = seen["result"]["seconds"] / needed
-        calibrated = not run.held_out and run.task not in first
-        seconds = first.setdefault(run.task, speed) * needed if not run.held_out or run.task in first else None
+        job, by = seen["peak"] - idle, calibration.get((run.task, run.precision))
+        seconds: dict[str, float | None] = dict.fromkeys(("seconds", "cpu_seconds"))
+        if by is not None and by != run:
+            took = result["runs"][by.name]["result"]
+            seconds = {name: forecast_expected.calibrated_seconds(run, took[name], by) for name in seconds}
         training = run.task in forecast_expected.TRAINING
         peers = result.get("accelerate", {}).get(run.model, {})
         rows.append(
             {
                 "run": run.name,
-                "held_out": run.held_out,
+                "part": run.part,
                 "idle": idle,
                 "job": job,
                 "low": forecast.low - worker,
@@ -177,7 +192,9 @@ def _rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "rule": 4 * 4 * forecast_expected.shape_of(run.model).parameters,
                 "accelerate": peers.get("training" if training else "running"),
                 "seconds": seen["result"]["seconds"],
-                "expected_seconds": None if calibrated else seconds,
+                "cpu_seconds": seen["result"]["cpu_seconds"],
+                "expected_seconds": seconds["seconds"],
+                "expected_cpu_seconds": seconds["cpu_seconds"],
             }
         )
     return rows
@@ -187,7 +204,7 @@ def _text(result: Mapping[str, Any]) -> str:
     rows = _rows(result)
     head = (
         "run",
-        "held out",
+        "part",
         "measured",
         "forecast",
         "error",
@@ -197,11 +214,13 @@ def _text(result: Mapping[str, Any]) -> str:
         "accelerate",
         "s",
         "expected",
+        "cpu s",
+        "expected",
     )
     lines = [
         (
             row["run"],
-            "yes" if row["held_out"] else "",
+            row["part"],
             f"{row['job'] / MEGA:,.0f}",
             f"{row['mid'] / MEGA:,.0f}",
             f"{row['mid'] / row['job'] - 1:+.1%}",
@@ -211,18 +230,18 @@ def _text(result: Mapping[str, Any]) -> str:
             "" if row["accelerate"] is None else f"{row['accelerate'] / row['job'] - 1:+.0%}",
             f"{row['seconds']:.2f}",
             "" if row["expected_seconds"] is None else f"{row['expected_seconds']:.2f}",
+            f"{row['cpu_seconds']:.2f}",
+            "" if row["expected_cpu_seconds"] is None else f"{row['expected_cpu_seconds']:.2f}",
         )
         for row in rows
     ]
     parts = [
         surroundings.described(result),
-        "MB above an idle worker; the last two columns are seconds of a step, a call or the whole",
+        "MB above an idle worker; the last columns are seconds of a step, a call or the whole, and of processor time",
         table(head, lines),
     ]
-    for name, wanted in (("held out", True), ("fitted to", False)):
-        chosen = [row for row in rows if row["held_out"] == wanted]
-        if chosen:
-            parts.append(f"{name}: {_summary(chosen)}")
+    chosen = {name: [row for row in rows if row["part"] == name] for name in ("held-out", "fresh", "fit")}
+    parts += [f"{name}: {_summary(some)}" for name, some in chosen.items() if some]
     return "\n\n".join(parts)
 
 
@@ -233,7 +252,6 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
         return [abs(row[name] / row["job"] - 1) for row in rows if row[name] is not None]
 
     mid = shares("mid")
-    times = [abs(row["expected_seconds"] / row["seconds"] - 1) for row in rows if row["expected_seconds"] is not None]
     near = sum(error <= TARGETS["middle"] for error in mid)
     lines = [
         f"{len(rows)} runs, {sum(row['job'] >= 2 * row['idle'] for row in rows)} of them with a job part twice the idle worker's",
@@ -246,9 +264,11 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
             lines.append(
                 f"{words}: within 10 % on {sum(each <= 0.1 for each in found)} of {len(found)}, median error {statistics.median(found):.0%}"
             )
-    if times:
-        within = sum(each <= TARGETS["time"] for each in times)
-        lines.append(f"time within 30 %: {within} of {len(times)}; median error {statistics.median(times):.0%}")
+    for name, words in (("seconds", "time"), ("cpu_seconds", "processor time")):
+        times = [abs(row[f"expected_{name}"] / row[name] - 1) for row in rows if row[f"expected_{name}"] is not None]
+        if times:
+            within = sum(each <= TARGETS["time"] for each in times)
+            lines.append(f"{words} within 30 %: {within} of {len(times)}; median error {statistics.median(times):.0%}")
     return "\n  ".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""The runs `forecast.py` measures: what is computed, on a model of which shape. Which third is held out is decided by a run's name alone."""
+"""The runs `forecast.py` measures: what is computed, on a model of which shape, and which of them nothing may be fitted to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Literal
 
 Task = Literal["dpo", "trl_dpo", "trl_sft", "sft", "generate", "score", "openvino_convert", "openvino_infer", "embed"]
 """`dpo` and `score` are the product's own code, `trl_*` TRL's trainers, `sft` the trainer of transformers, which holds all logits."""
+
+Part = Literal["fit", "held-out", "fresh"]
+"""`fit`: constants may be fitted to it. `held-out`: they may not. `fresh`: nor were its kind, shape or lengths looked at before."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ MODELS = {
     "smollm2_360m": Model(32, 960, 2560, 15, 5, 49_152, stored="bfloat16"),
     "minilm": Model(6, 384, 1536, 12, 12, 30_522, architecture="bert", context=512),
     "bert_base": Model(12, 768, 3072, 12, 12, 30_522, architecture="bert", context=512),
+    "middling": Model(24, 512, 1536, 8, 4, 32_000, stored="bfloat16"),
+    "shallow": Model(4, 1280, 3584, 20, 4, 24_000),
+    "vocabulary_100k": Model(8, 640, 1792, 10, 2, 100_000),
+    "bert_narrow": Model(4, 512, 2048, 8, 8, 20_000, architecture="bert", context=512),
 }
 
 
@@ -61,6 +68,7 @@ class Run:
         stored_reference: Reference log-probabilities were computed beforehand; otherwise they are computed beside the training.
         varied: Lengths vary between half of what is stated and all of it.
         weights: Format of OpenVINO's weights.
+        precision: Format of the arithmetic; only `dpo` takes another than fp32, and only where the processor has it.
     """
 
     task: Task
@@ -75,6 +83,7 @@ class Run:
     stored_reference: bool = True
     varied: bool = False
     weights: Literal["fp32", "int8"] = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @property
     def name(self) -> str:
@@ -89,15 +98,20 @@ class Run:
         words += [] if self.stored_reference else ["reference"]
         words += ["varied"] if self.varied else []
         words += [self.weights] if self.task.startswith("openvino") else []
+        words += [self.precision] if self.precision != "fp32" else []
         return "-".join(words)
 
     @property
-    def held_out(self) -> bool:
-        """Whether nothing may be fitted to it: a third of all names, by their hash."""
-        return int(hashlib.sha256(self.name.encode()).hexdigest(), 16) % 3 == 0
+    def part(self) -> Part:
+        """What it is for: a third of the names of `FIRST` is held out, by their hash."""
+        if self in FRESH:
+            return "fresh"
+        if self in MORE:
+            return "fit"
+        return "held-out" if int(hashlib.sha256(self.name.encode()).hexdigest(), 16) % 3 == 0 else "fit"
 
 
-GRID = (
+FIRST = (
     # Preferences, the product's own training: LoRA, stored reference, its merge at the end.
     Run("dpo", "smollm2_135m", 1, 96, 40, rank=16, accumulate=2),
     Run("dpo", "smollm2_135m", 2, 128, 64, rank=8),
@@ -157,3 +171,58 @@ GRID = (
     Run("embed", "bert_base", 64, 128, attention="eager"),
 )
 """Written down before anything was fitted."""
+
+FRESH = (
+    Run("dpo", "middling", 2, 160, 80, rank=8),
+    Run("dpo", "vocabulary_100k", 3, 96, 64, rank=16, accumulate=2),
+    Run("dpo", "shallow", 6, 112, 48, rank=16, varied=True),
+    Run("dpo", "middling", 3, 96, 64, rank=8, precision="bf16"),
+    Run("dpo", "shallow", 4, 128, 64, rank=16, accumulate=2, precision="bf16"),
+    Run("dpo", "vocabulary_100k", 2, 120, 72, rank=16, varied=True, precision="bf16"),
+    Run("trl_dpo", "middling", 2, 144, 48, stored_reference=False),
+    Run("trl_dpo", "vocabulary_100k", 2, 160, 64, rank=8, checkpointing=True),
+    Run("trl_dpo", "shallow", 3, 96, 32, rank=32, attention="eager"),
+    Run("trl_sft", "shallow", 6, 192),
+    Run("trl_sft", "vocabulary_100k", 3, 320, rank=32),
+    Run("trl_sft", "middling", 2, 384, accumulate=2, checkpointing=True),
+    Run("sft", "middling", 3, 192, rank=16, attention="eager"),
+    Run("sft", "shallow", 4, 160),
+    Run("sft", "vocabulary_100k", 2, 192, rank=8, checkpointing=True),
+    Run("generate", "vocabulary_100k", 4, 384, 32),
+    Run("generate", "middling", 12, 192, 24),
+    Run("score", "middling", 1, 200, 56, varied=True),
+    Run("score", "vocabulary_100k", 1, 96, 96),
+    Run("score", "shallow", 1, 300, 100, varied=True),
+    Run("openvino_convert", "middling", 1, 16, weights="fp32"),
+    Run("openvino_convert", "shallow", 1, 16, weights="int8"),
+    Run("openvino_convert", "vocabulary_100k", 1, 16, weights="int8"),
+    Run("openvino_infer", "middling", 2, 192, weights="fp32"),
+    Run("openvino_infer", "shallow", 8, 128, weights="int8"),
+    Run("openvino_infer", "vocabulary_100k", 1, 256, weights="int8"),
+    Run("embed", "bert_narrow", 48, 192),
+    Run("embed", "bert_narrow", 24, 320, attention="eager"),
+    Run("embed", "bert_base", 12, 384),
+)
+"""Other shapes, batches and lengths over the same tasks, written down before any of them was measured."""
+
+MORE = (
+    Run("dpo", "smollm2_135m", 2, 128, 64, rank=8, precision="bf16"),
+    Run("dpo", "deep", 4, 128, 64, rank=16, precision="bf16"),
+    Run("dpo", "vocabulary_128k", 2, 128, 96, rank=8, precision="bf16"),
+    Run("dpo", "grouped_200m", 2, 96, 64, rank=16, varied=True, precision="bf16"),
+    Run("dpo", "vocabulary_32k", 8, 128, 64, rank=16, precision="bf16"),
+    Run("generate", "deep", 4, 128, 32),
+    Run("score", "vocabulary_32k", 1, 160, 80, varied=True),
+    Run("score", "deep", 1, 96, 48, varied=True),
+    Run("openvino_convert", "deep", 1, 16, weights="fp32"),
+    Run("openvino_convert", "vocabulary_32k", 1, 16, weights="fp32"),
+    Run("openvino_convert", "vocabulary_128k", 1, 16, weights="fp32"),
+    Run("openvino_convert", "wide", 1, 16, weights="int8"),
+    Run("openvino_infer", "vocabulary_32k", 4, 128, weights="fp32"),
+    Run("openvino_infer", "deep", 2, 256, weights="fp32"),
+    Run("embed", "minilm", 16, 128),
+    Run("embed", "bert_base", 8, 128),
+)
+"""Runs that constants may be fitted to, of tasks that have few of them in `FIRST`."""
+
+GRID = FIRST + FRESH + MORE

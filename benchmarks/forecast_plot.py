@@ -8,10 +8,11 @@ from typing import Any
 
 SIDE, EDGE = 560, 60
 TICKS = (100e6, 200e6, 500e6, 1e9, 2e9, 5e9)
+COLOURS = {"held-out": "#c0392b", "fresh": "#d68910", "fit": "#2c6fbb"}
 
 
 def draw(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Measured to the right, forecast upwards, both above an idle worker and on logarithmic scales; held-out runs are filled."""
+    """Measured to the right, forecast upwards, both above an idle worker and on logarithmic scales; runs that nothing was fitted to are filled."""
     values = [row[name] for row in rows for name in ("job", "low", "high")]
     low, high = log10(min(values)) - 0.05, log10(max(values)) + 0.05
 
@@ -47,11 +48,11 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> str:
                 f'<text x="{EDGE - 6}" y="{y(tick)}" text-anchor="end" dominant-baseline="middle">{label}</text>',
             ]
     for row in rows:
-        colour = "#c0392b" if row["held_out"] else "#2c6fbb"
+        colour = COLOURS[row["part"]]
         lines += [
             f'<line x1="{x(row["job"])}" y1="{y(row["low"])}" x2="{x(row["job"])}" y2="{y(row["high"])}" stroke="{colour}" stroke-opacity="0.45"/>',
             (
-                f'<circle cx="{x(row["job"])}" cy="{y(row["mid"])}" r="4" fill="{colour if row["held_out"] else "white"}" stroke="{colour}">'
+                f'<circle cx="{x(row["job"])}" cy="{y(row["mid"])}" r="4" fill="{"white" if row["part"] == "fit" else colour}" stroke="{colour}">'
                 f"<title>{row['run']}</title></circle>"
             ),
         ]
@@ -59,7 +60,7 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> str:
     lines += [
         f'<text x="{middle}" y="{EDGE + SIDE + 42}" text-anchor="middle">measured peak above an idle worker</text>',
         f'<text x="16" y="{middle}" text-anchor="middle" transform="rotate(-90 16 {middle})">forecast, with its range</text>',
-        f'<text x="{EDGE}" y="{EDGE - 24}">filled: held out; open: constants were fitted to it; the band is 10 % either way</text>',
+        f'<text x="{EDGE}" y="{EDGE - 24}">filled: held out (red) and fresh (orange); open: constants were fitted to it; the band is 10 % either way</text>',
         "</svg>",
     ]
     return "\n".join(lines) + "\n"

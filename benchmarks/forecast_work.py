@@ -6,7 +6,7 @@
     python benchmarks/forecast_work.py FOLDER accelerate:MODEL DESCRIPTOR  # what accelerate estimates for it
     python benchmarks/forecast_work.py FOLDER convert:MODEL:WEIGHTS DESCRIPTOR  # write it for OpenVINO
 
-A word is written to the descriptor at the beginning of every phase, and `{"done": ..., "seconds": ...}` in the end.
+A word is written to the descriptor at the beginning of every phase, and `{"done": ..., "seconds": ..., "cpu_seconds": ...}` in the end.
 """
 
 from __future__ import annotations
@@ -30,6 +30,18 @@ STEPS = 3
 SCORED_PAIRS = 24
 
 Tell = Callable[[str], None]
+Moment = tuple[float, float]
+"""Seconds on the clock, and of processor time of all threads, which other work on the machine does not lengthen as much."""
+
+
+def now() -> Moment:
+    """This moment."""
+    return time.monotonic(), time.process_time()
+
+
+def between(start: Moment, end: Moment, times: int = 1) -> Moment:
+    """What passed, of each of so many times."""
+    return (end[0] - start[0]) / times, (end[1] - start[1]) / times
 
 
 def main() -> None:
@@ -57,14 +69,10 @@ def main() -> None:
         PREPARE[run.task]()
         tell("idle")
         time.sleep(0.1)
-        start = time.monotonic()
-        cpu = time.process_time()
-        seconds = WORK[run.task](folder, run, tell)
-        tell(
-            json.dumps(
-                {"seconds": seconds, "whole": time.monotonic() - start, "cpu": time.process_time() - cpu, "done": True}
-            )
-        )
+        start = now()
+        seconds, cpu_seconds = WORK[run.task](folder, run, tell)
+        whole, cpu = between(start, now())
+        tell(json.dumps({"seconds": seconds, "cpu_seconds": cpu_seconds, "whole": whole, "cpu": cpu, "done": True}))
 
 
 def make_model(folder: Path, name: str) -> None:
@@ -175,7 +183,7 @@ def _facts(folder: Path, run: Run) -> dict[str, Any]:
     return {**describe(folder / run.model), "licence": "none", "provenance": run.model}
 
 
-def dpo(folder: Path, run: Run, tell: Tell) -> float:
+def dpo(folder: Path, run: Run, tell: Tell) -> Moment:
     """The product's own training of preferences."""
     from aifw.job import Input, Job
     from aifw.training.dpo import train
@@ -193,21 +201,21 @@ def dpo(folder: Path, run: Run, tell: Tell) -> float:
                 "effective_batch": effective,
                 "micro_batch": run.batch,
                 "lora": {"r": run.rank},
+                "precision": run.precision,
                 "max_prompt_tokens": run.prompt,
                 "max_completion_tokens": run.answer,
             }
         )
         model = Input("models.model", folder / run.model, _facts(folder, run), digest=run.model)
-        moments: list[float] = []
+        moments: list[Moment] = []
 
         def report(event: str, data: Any) -> None:
             if event == "progress":
                 if data["unit"] == "step":
-                    moments.append(time.monotonic())
+                    moments.append(now())
                 tell("merge" if len(moments) == STEPS else data["unit"])
 
         (place / "out").mkdir()
-        start = time.monotonic()
         train(
             Job(
                 settings,
@@ -218,7 +226,7 @@ def dpo(folder: Path, run: Run, tell: Tell) -> float:
             )
         )
         assert len(moments) == STEPS
-        return (moments[-1] - moments[0]) / (STEPS - 1) if moments else time.monotonic() - start
+        return between(moments[0], moments[-1], STEPS - 1)
 
 
 def write_pairs(folder: Path, run: Run, count: int) -> None:
@@ -274,33 +282,33 @@ def _arguments(run: Run, scratch: str) -> dict[str, Any]:
     }
 
 
-def _watch(tell: Tell, moments: list[float]) -> Any:
+def _watch(tell: Tell, moments: list[Moment]) -> Any:
     from transformers import TrainerCallback
 
     class Watch(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             tell("step")
-            moments.append(time.monotonic())
+            moments.append(now())
 
         def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
             tell("optimizer")
 
         def on_train_end(self, *_: Any, **__: Any) -> None:
-            moments.append(time.monotonic())
+            moments.append(now())
 
     return Watch()
 
 
-def _per_step(moments: list[float]) -> float:
+def _per_step(moments: list[Moment]) -> Moment:
     assert len(moments) == STEPS + 1
-    return (moments[-1] - moments[1]) / (STEPS - 1)
+    return between(moments[1], moments[-1], STEPS - 1)
 
 
 def _ids(count: int, seed: int) -> list[int]:
     return random.Random(seed).choices(range(3, 250), k=count)
 
 
-def trl_dpo(folder: Path, run: Run, tell: Tell) -> float:
+def trl_dpo(folder: Path, run: Run, tell: Tell) -> Moment:
     """Preferences through TRL, with given tokens."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
@@ -320,7 +328,7 @@ def trl_dpo(folder: Path, run: Run, tell: Tell) -> float:
     ]
     model = _loaded(folder, run, tell)
     separate = run.rank is None and not run.stored_reference
-    moments: list[float] = []
+    moments: list[Moment] = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         trainer = Trainer(
             model=model,
@@ -344,13 +352,13 @@ def _tokenizer(folder: Path, run: Run) -> Any:
     return AutoTokenizer.from_pretrained(folder / run.model, local_files_only=True)
 
 
-def trl_sft(folder: Path, run: Run, tell: Tell) -> float:
+def trl_sft(folder: Path, run: Run, tell: Tell) -> Moment:
     """Texts through TRL, with given tokens."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     rows = [{"input_ids": _ids(run.prompt, index)} for index in range(run.batch * run.accumulate * STEPS)]
-    moments: list[float] = []
+    moments: list[Moment] = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         trainer = SFTTrainer(
             model=_loaded(folder, run, tell),
@@ -364,7 +372,7 @@ def trl_sft(folder: Path, run: Run, tell: Tell) -> float:
     return _per_step(moments)
 
 
-def sft(folder: Path, run: Run, tell: Tell) -> float:
+def sft(folder: Path, run: Run, tell: Tell) -> Moment:
     """Texts through the trainer of transformers: logits of all positions at once."""
     from datasets import Dataset
     from peft import get_peft_model
@@ -377,7 +385,7 @@ def sft(folder: Path, run: Run, tell: Tell) -> float:
         model = get_peft_model(model, _adapter(run))
         if run.checkpointing:
             model.enable_input_require_grads()
-    moments: list[float] = []
+    moments: list[Moment] = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         trainer = Trainer(
             model=model, args=TrainingArguments(**_arguments(run, scratch)), train_dataset=Dataset.from_list(rows)
@@ -387,13 +395,13 @@ def sft(folder: Path, run: Run, tell: Tell) -> float:
     return _per_step(moments)
 
 
-def generate(folder: Path, run: Run, tell: Tell) -> float:
+def generate(folder: Path, run: Run, tell: Tell) -> Moment:
     """Greedy continuation with a cache of keys and values."""
     import torch
 
     model = _loaded(folder, run, tell).eval()
     ids = torch.tensor([_ids(run.prompt, row) for row in range(run.batch)])
-    start = time.monotonic()
+    start = now()
     with torch.inference_mode():
         model.generate(
             input_ids=ids,
@@ -402,10 +410,10 @@ def generate(folder: Path, run: Run, tell: Tell) -> float:
             min_new_tokens=run.answer,
             do_sample=False,
         )
-    return time.monotonic() - start
+    return between(start, now())
 
 
-def score(folder: Path, run: Run, tell: Tell) -> float:
+def score(folder: Path, run: Run, tell: Tell) -> Moment:
     """The product's own scores of pairs; it chooses its batches itself."""
     from aifw.models.chat import EncodedPair
     from aifw.models.load import load
@@ -423,9 +431,9 @@ def score(folder: Path, run: Run, tell: Tell) -> float:
     ]
     model = load(folder / run.model)
     tell("loaded")
-    start = time.monotonic()
+    start = now()
     score_pairs(model, pairs)
-    return time.monotonic() - start
+    return between(start, now())
 
 
 def _converted(folder: Path, run: Run, tell: Tell) -> Any:
@@ -451,11 +459,11 @@ def _converted(folder: Path, run: Run, tell: Tell) -> Any:
     return converted
 
 
-def openvino_convert(folder: Path, run: Run, tell: Tell) -> float:
+def openvino_convert(folder: Path, run: Run, tell: Tell) -> Moment:
     """From torch to OpenVINO, its weights compressed to INT8 where the run says so, written to disk."""
     import openvino
 
-    start = time.monotonic()
+    start = now()
     converted = _converted(folder, run, tell)
     if run.weights == "int8":
         import nncf
@@ -464,10 +472,10 @@ def openvino_convert(folder: Path, run: Run, tell: Tell) -> float:
         tell("compressed")
     folder.joinpath("openvino").mkdir(exist_ok=True)
     openvino.save_model(converted, folder / "openvino" / f"{run.model}-{run.weights}.xml", compress_to_fp16=False)
-    return time.monotonic() - start
+    return between(start, now())
 
 
-def openvino_infer(folder: Path, run: Run, tell: Tell) -> float:
+def openvino_infer(folder: Path, run: Run, tell: Tell) -> Moment:
     """A converted model read, compiled for the processor, and asked three times."""
     import numpy as np
     import openvino
@@ -480,13 +488,13 @@ def openvino_infer(folder: Path, run: Run, tell: Tell) -> float:
     tell("compiled")
     request = compiled.create_infer_request()
     ids = np.array([_ids(run.prompt, row) for row in range(run.batch)])
-    start = time.monotonic()
+    start = now()
     for _ in range(STEPS):
         request.infer({"input_ids": ids, "attention_mask": np.ones_like(ids)})
-    return (time.monotonic() - start) / STEPS
+    return between(start, now(), STEPS)
 
 
-def embed(folder: Path, run: Run, tell: Tell) -> float:
+def embed(folder: Path, run: Run, tell: Tell) -> Moment:
     """Texts through an encoder, the mean of their positions kept."""
     import torch
     from transformers import AutoModel
@@ -494,17 +502,17 @@ def embed(folder: Path, run: Run, tell: Tell) -> float:
     model = AutoModel.from_pretrained(folder / run.model, attn_implementation=run.attention).eval()
     tell("loaded")
     kept = []
-    start = time.monotonic()
+    start = now()
     with torch.inference_mode():
         for step in range(STEPS):
             ids = torch.tensor([_ids(run.prompt, 1000 * step + row) for row in range(run.batch)])
             mask = torch.ones_like(ids)
             hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
             kept.append((hidden * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True))
-    return (time.monotonic() - start) / STEPS
+    return between(start, now(), STEPS)
 
 
-WORK: dict[str, Callable[[Path, Run, Tell], float]] = {
+WORK: dict[str, Callable[[Path, Run, Tell], Moment]] = {
     "dpo": dpo,
     "trl_dpo": trl_dpo,
     "trl_sft": trl_sft,

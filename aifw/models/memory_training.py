@@ -17,8 +17,9 @@ from aifw.models.size import Shape
 TILE_TOKENS = 4096
 TILE_VOCABULARY = 32768
 """Of TRL's output layer (`trl/kernels/chunked_logprob.py`): most positions and words of one tile."""
-TILE_BUFFERS = 8.25
-"""Of that size at once in its backward pass in torch: tile, two scaled copies, log p, p, gradient, two terms of it, a mask of bytes."""
+TILE_BUFFERS = 7.25
+"""Of that size at once in its backward pass in torch, in fp32 beside the tile itself: two scaled copies, log p, p, gradient, two terms
+of it, a mask of bytes."""
 
 _LOOP_BYTES = 33e6
 """Trainer, data set, tokenizer and what libraries load or keep once a training begins. Measured."""
@@ -102,6 +103,9 @@ def saved_by_block(shape: Shape, batch: Batch, rank: int | None) -> float:
     part. Attention keeps the probabilities of all pairs of positions (eager) or one number for each query and head; with a mask,
     keys and values are repeated for the heads that share them, and the mask is kept as floats. Gradients of norms need their
     normalised input as well; an adapter needs what its first matrix gives.
+
+    In a format of fewer bytes norms keep their inputs in fp32, and an adapter, whose weights stay in fp32, keeps a copy of its own of its
+    input and of its weights in that format: PEFT casts the input for each, autocast casts both again.
     """
     hidden, inner, queries = shape.hidden, shape.intermediate, shape.queries
     eager = batch.attention == "eager"
@@ -111,7 +115,12 @@ def saved_by_block(shape: Shape, batch: Batch, rank: int | None) -> float:
     per_token += shape.heads * (batch.length if eager else 1)
     if batch.padded and not eager:
         per_token += batch.length
-    return batch.bytes_each * batch.tokens * per_token
+    kept = batch.bytes_each * batch.tokens * per_token
+    if rank is not None and batch.bytes_each < FLOAT:
+        wider = (FLOAT - batch.bytes_each) * (2 * hidden + 2 + (0 if eager else shape.heads))
+        copies = batch.bytes_each * (3 * hidden + queries)
+        kept += batch.tokens * (wider + copies) + batch.bytes_each * shape.lora(rank) / max(1.0, shape.layers)
+    return kept
 
 
 def backward_of_block(shape: Shape, batch: Batch) -> float:
@@ -132,7 +141,8 @@ def head(shape: Shape, how: Training) -> float:
         return 3 * FLOAT * batch.tokens * shape.vocabulary
     tokens = min(batch.rows * (batch.length - 1), TILE_TOKENS)
     states = 2 * batch.bytes_each * batch.tokens * shape.hidden
-    return TILE_BUFFERS * FLOAT * tokens * min(shape.vocabulary, TILE_VOCABULARY) + states
+    buffers = TILE_BUFFERS * FLOAT + batch.bytes_each
+    return buffers * tokens * min(shape.vocabulary, TILE_VOCABULARY) + states
 
 
 def _largest(shape: Shape, rank: int | None) -> float:

@@ -68,7 +68,7 @@ def test_weights_of_an_adapter_are_counted_as_peft_counts_them(rank: int) -> Non
     assert shape_of(model()).lora(rank) == trained
 
 
-def saved_bytes(module: Any, rows: int, length: int, padded: bool) -> int:
+def saved_bytes(module: Any, rows: int, length: int, padded: bool, half: bool = False) -> int:
     """Bytes of storages that autograd keeps, weights apart, by its own hooks."""
     known = {each.untyped_storage().data_ptr() for each in module.parameters()}
     kept: dict[int, tuple[int, torch.Tensor]] = {}
@@ -84,7 +84,10 @@ def saved_bytes(module: Any, rows: int, length: int, padded: bool) -> int:
     if padded:
         mask[0, -3:] = 0
     inner = module.get_base_model().model if hasattr(module, "get_base_model") else module.model
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with (
+        torch.autocast("cpu", torch.bfloat16, enabled=half),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         output = inner(input_ids=ids, attention_mask=mask, use_cache=False)
     assert output.last_hidden_state.requires_grad
     return sum(size for size, _ in kept.values())
@@ -99,6 +102,13 @@ def test_a_block_keeps_what_autograd_says(attention: Any, rank: int | None, padd
         module = model(layers, attention=attention)
         found.append(saved_bytes(module if rank is None else with_adapter(module, rank), 2, 32, padded))
     expected = saved_by_block(shape_of(model()), Batch(2, 32, padded, attention), rank)
+    assert expected == pytest.approx(found[1] - found[0], rel=0.002)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_block_in_half_precision_keeps_what_autograd_says(padded: bool) -> None:
+    found = [saved_bytes(with_adapter(model(layers).bfloat16(), 4), 2, 32, padded, half=True) for layers in (2, 3)]
+    expected = saved_by_block(shape_of(model()), Batch(2, 32, padded, bytes_each=2), 4)
     assert expected == pytest.approx(found[1] - found[0], rel=0.002)
 
 
@@ -193,6 +203,19 @@ def test_a_batch_that_is_scored_keeps_the_limits_of_scoring() -> None:
     assert 0 < logits <= 2 * 4 * BATCH_LOGITS
     alone = scoring(shape, 1500, 500, mapped=True)["logits"]
     assert alone == pytest.approx(2 * 4 * 2 * 501 * 100_000, rel=0.05)
+
+
+@given(SHAPES, st.integers(8, 1000), st.integers(1, 500))
+def test_pairs_of_varied_lengths_fill_their_batches(shape: Shape, prompt: int, answer: int) -> None:
+    alike, varied = (scoring(shape, prompt, answer, mapped=True, varied=each)["logits"] for each in (False, True))
+    assert alike <= varied
+    assert varied <= max(alike, 2 * 4 * BATCH_LOGITS)
+
+
+def test_a_trace_is_checked_with_all_logits_of_its_example() -> None:
+    shape = Shape.of({**SMALL, "parameters": 1e6, "vocabulary": 100_000})
+    few, many = (openvino_conversion(shape, mapped=True, compressed=False, example=each) for each in (16, 32))
+    assert many["logits"] == 2 * few["logits"] > 4 * 32 * 100_000
 
 
 @given(st.integers(1, 64), st.floats(1, 1e6), st.floats(0, 1e5), st.floats(1, 1e4))

@@ -155,9 +155,10 @@ def test_the_loss_is_the_published_one(tmp_path: Path, inputs: dict[str, Input])
     from aifw.models.pairs import encode, read_pairs
     from aifw.models.score import score_pairs
 
-    first = _job(tmp_path, "one", inputs, max_pairs=4, warmup=0, schedule="constant", beta=0.5)
+    exact = {"max_pairs": 4, "warmup": 0, "schedule": "constant", "beta": 0.5, "precision": "fp32"}
+    first = _job(tmp_path, "one", inputs, **exact)
     dpo.train(first)
-    second = _job(tmp_path, "two", inputs, max_pairs=4, warmup=0, schedule="constant", beta=0.5, epochs=2)
+    second = _job(tmp_path, "two", inputs, **exact, epochs=2)
     dpo.train(second)
     reference, trained = load(inputs["model"].path), load(first.out / "model")
     names = {pair.id for pair in dpo.choose(read_pairs(inputs["data"].path), 4)}
@@ -323,7 +324,8 @@ def test_forecast_grows_with_the_work_and_the_longest_pair() -> None:
     first = kind.forecast(settings, known, HERE, History())
     assert first.memory.low < first.memory.mid < first.memory.high < 4 * 1024**3
     twice = kind.forecast(settings.model_copy(update={"epochs": 2}), known, HERE, History())
-    assert twice.work == pytest.approx(2 * first.work)
+    # The reference's scores are computed once.
+    assert 1.5 * first.work < twice.work < 2 * first.work
     assert twice.memory == first.memory
     assert first.memory.high <= 1.5 * first.memory.low
     assert sum(first.parts.values()) == pytest.approx(first.memory.mid)
