@@ -59,14 +59,11 @@ def shape_of(name: str) -> Shape:
 def parts_of(run: Run) -> dict[str, float]:
     """Parts of the memory, in bytes."""
     shape = shape_of(run.model)
-    mapped, width = is_mapped(shape, "cpu", run.precision), bytes_each(run.precision)
+    mapped = is_mapped(shape, "cpu", run.precision)
     if run.task in TRAINING:
         moments = [training(shape, _training(run), mapped=mapped)]
         if run.task == "dpo":
-            scores = scoring(
-                shape, run.prompt, run.answer, mapped=mapped, varied=run.varied, bytes_each=width, worker="training"
-            )
-            moments += [scores, merging(shape, mapped=is_mapped(shape, "cpu"))]
+            moments.append(merging(shape, mapped=is_mapped(shape, "cpu")))
         return max(moments, key=lambda parts: sum(parts.values()))
     if run.task == "score":
         return scoring(shape, run.prompt, run.answer, mapped=mapped, shared=False, varied=run.varied)
@@ -80,9 +77,13 @@ def parts_of(run: Run) -> dict[str, float]:
 
 
 def _training(run: Run) -> Training:
-    rows = run.batch * (2 if run.task in {"dpo", "trl_dpo"} else 1)
+    width = bytes_each(run.precision)
+    if run.task == "dpo":
+        batch = Batch(run.batch, run.prompt + 2 * run.answer, bytes_each=width, masks_once=True)
+        return Training(batch, run.rank, run.accumulate > 1, head="answers", answers=2 * run.batch * run.answer)
+    rows = run.batch * (2 if run.task == "trl_dpo" else 1)
     return Training(
-        Batch(rows, run.prompt + run.answer, run.varied, run.attention, bytes_each(run.precision)),
+        Batch(rows, run.prompt + run.answer, run.varied, run.attention, width),
         rank=run.rank,
         accumulates=run.accumulate > 1,
         checkpointing=run.checkpointing,

@@ -42,6 +42,7 @@ class Batch:
         padded: They differ in length, so attention is given a mask.
         attention: Implementation in transformers.
         bytes_each: Of a number in the format computed in.
+        masks_once: The mask is made in that format once, where else every block converts it and keeps what comes out.
     """
 
     rows: float
@@ -49,6 +50,7 @@ class Batch:
     padded: bool = True
     attention: Literal["sdpa", "eager"] = "sdpa"
     bytes_each: int = FLOAT
+    masks_once: bool = False
 
     @property
     def tokens(self) -> float:

@@ -21,6 +21,11 @@ TILE_BUFFERS = 7.25
 """Of that size at once in its backward pass in torch, in fp32 beside the tile itself: two scaled copies, log p, p, gradient, two terms
 of it, a mask of bytes."""
 
+ANSWER_LOGITS = 1 << 24
+"""Most logits of `aifw.training.log_probabilities` at once."""
+ANSWER_BUFFERS = 2
+"""Tensors of that size: logits and their exponentials."""
+
 _LOOP_BYTES = 33e6
 """Trainer, data set, tokenizer and what libraries load or keep once a training begins. Measured."""
 
@@ -34,7 +39,9 @@ class Training:
         rank: Of a LoRA adapter on all linear layers, or None if every weight is trained.
         accumulates: More than one micro-batch goes into a step, so gradients are there while another one is computed.
         checkpointing: Of each block only the input is kept, and the rest computed again.
-        head: `tiled`: log-probabilities without all logits at once, as TRL computes them; `whole`: the loss of transformers.
+        head: `tiled`: log-probabilities without all logits at once, as TRL computes them; `whole`: the loss of transformers; `answers`: those
+            of the tokens of answers only, in chunks, with their gradients, as `aifw.training.log_probabilities` computes them.
+        answers: Positions that predict tokens of answers, in all rows.
         reference: A second copy of the model is in memory.
     """
 
@@ -42,7 +49,8 @@ class Training:
     rank: int | None = None
     accumulates: bool = False
     checkpointing: bool = False
-    head: Literal["tiled", "whole"] = "tiled"
+    head: Literal["tiled", "whole", "answers"] = "tiled"
+    answers: float = 0.0
     reference: bool = False
 
 
@@ -71,6 +79,8 @@ def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
     output = FLOAT * shape.embedding if full else 0.0
     of_block = (gradients - output) / max(1.0, shape.layers) if full else 0.0
     kept = shape.layers * (states if how.checkpointing else block)
+    if batch.padded and batch.masks_once:
+        kept += batch.bytes_each * batch.tokens * batch.length
     again = block - states if how.checkpointing else 0.0
     passing = backward_of_block(shape, batch)
     ends = (2.0 if tiled else 3.0) * states if full else 0.0
@@ -113,7 +123,7 @@ def saved_by_block(shape: Shape, batch: Batch, rank: int | None) -> float:
     per_token = 4 * hidden + 2 + (4 if shape.gated else 2) * inner + 2 * queries + 2 * keys
     per_token += 2 * hidden if rank is None else (7 if shape.gated else 6) * rank
     per_token += shape.heads * (batch.length if eager else 1)
-    if batch.padded and not eager:
+    if batch.padded and not eager and not batch.masks_once:
         per_token += batch.length
     kept = batch.bytes_each * batch.tokens * per_token
     if rank is not None and batch.bytes_each < FLOAT:
@@ -139,6 +149,10 @@ def head(shape: Shape, how: Training) -> float:
     if how.head == "whole":
         # The log-softmax that was kept, the gradient by it, and the gradient by the logits.
         return 3 * FLOAT * batch.tokens * shape.vocabulary
+    if how.head == "answers":
+        # States at those positions, the gradient by each, and that by all states.
+        states = batch.bytes_each * (2 * how.answers + batch.tokens) * shape.hidden
+        return ANSWER_BUFFERS * FLOAT * min(how.answers * shape.vocabulary, ANSWER_LOGITS) + states
     tokens = min(batch.rows * (batch.length - 1), TILE_TOKENS)
     states = 2 * batch.bytes_each * batch.tokens * shape.hidden
     buffers = TILE_BUFFERS * FLOAT + batch.bytes_each

@@ -27,6 +27,8 @@ _LOGITS_FORWARD, _LOGITS_BACKWARD = 6.5, 12.3
 scaled ones, exponentials and what entropy and accuracy need; in the backward pass those of `TILE_BUFFERS` and what is copied."""
 _LOGITS_WHOLE = 4
 """The same of the loss of transformers, both passes: product, log-softmax, and the gradient by each."""
+_LOGITS_ANSWERS = 3
+"""The same of `aifw.training.log_probabilities`, both passes: product, exponentials, and the difference to what is there."""
 _LOGITS_SCORED = 3
 """The same of scores without gradients: product, difference to the largest, exponentials."""
 _OPTIMIZER_NUMBERS = 14
@@ -164,6 +166,8 @@ def micro_step(shape: Shape, how: Training, *, computes_reference: bool = False)
         done += Work(made=FLOAT * (shape.parameters + 2 * shape.embedding))
     if how.head == "whole":
         done += output(shape, batch.tokens, _LOGITS_WHOLE, 3 if full else 2)
+    elif how.head == "answers":
+        done += output(shape, how.answers, _LOGITS_ANSWERS, 2)
     else:
         done += output(shape, batch.tokens, _LOGITS_FORWARD + _LOGITS_BACKWARD, 4 if full else 3)
     if computes_reference:
@@ -185,6 +189,11 @@ def scoring_work(shape: Shape, pairs: float, prompt: float, answer: float, *, by
     batch = Batch(2 * at_once, prompt + answer, padded=False, bytes_each=bytes_each)
     one = blocks(shape, batch) + output(shape, batch.rows * (answer + 1), _LOGITS_SCORED)
     return one.times(pairs / at_once)
+
+
+def answers_work(shape: Shape, how: Training) -> Work:
+    """Log-probabilities of the answers of a batch, without gradients."""
+    return blocks(shape, how.batch) + output(shape, how.answers, 2)
 
 
 def generation_work(shape: Shape, rows: float, prompt: float, new: float) -> Work:

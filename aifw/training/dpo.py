@@ -28,7 +28,7 @@ from aifw.models.size import Shape
 from aifw.training import checkpoint, dpo_trl
 from aifw.training.adapter import add_adapter
 from aifw.training.course import lay_out, learning_rate_factor
-from aifw.training.kinds import DpoSettings, fitting, micro_batch
+from aifw.training.kinds import DpoSettings, fitting, micro_batch, tokens_computed
 from aifw.training.merge import merge_adapter, save_adapter
 from aifw.training.watch import Shrink, Watch
 
@@ -224,7 +224,10 @@ def pair_losses(
 def _micro_batch(job: Job[DpoSettings], encoded: Encoded, precision: str = "fp32") -> int:
     """As set, or what suits the device and fits the memory; always a divisor of the effective batch."""
     settings = job.settings
-    mean = sum(map(_length, encoded.tokens)) / len(encoded.tokens)
+    tokens = (
+        tokens_computed(settings, len(pair.prompt), len(pair.chosen) + len(pair.rejected)) for pair in encoded.tokens
+    )
+    mean = sum(tokens) / len(encoded.tokens)
     micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device)
     if settings.micro_batch == "auto" and job.memory is not None:
         pair = max(encoded.tokens, key=_length)

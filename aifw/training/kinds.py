@@ -14,11 +14,10 @@ from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
 from aifw.models.kinds import TextModel
 from aifw.models.memory import Batch, bytes_each, estimated, is_mapped, largest_batch
-from aifw.models.memory_inference import scoring
 from aifw.models.memory_training import Training, merging, training
 from aifw.models.size import TEMPLATE_TOKENS, Shape, tokens_of
 from aifw.models.speed import seconds_for
-from aifw.models.work import Work, micro_step, optimizer_step, scoring_work
+from aifw.models.work import Work, answers_work, micro_step, optimizer_step
 from aifw.settings import Duration, Ref, Settings, Share, execution
 
 _SECONDS_TO_START = 15.0
@@ -138,7 +137,8 @@ class Dpo(ArtifactKind[DpoSettings]):
         prompt = prompt_tokens(data, settings.max_prompt_tokens)
         precision = expected_precision(settings.precision, device, machine)
         known = shape.certain and "rows" in data and "chars_longest" in data
-        micro = micro_batch(settings.micro_batch, settings.effective_batch, sum(lengths), device)
+        tokens = tokens_computed(settings, prompt, sum(lengths) - 2 * prompt)
+        micro = micro_batch(settings.micro_batch, settings.effective_batch, tokens, device)
         if settings.micro_batch == "auto":
             micro = fitting(shape, settings, longest, device, precision, machine.memory.pool, micro)
         parts = dpo_parts(shape, settings, micro, longest, device, precision)
@@ -165,6 +165,11 @@ def prompt_tokens(data: Mapping[str, Any], max_prompt: float) -> float:
     return tokens_of(data, "chars_prompt", max_prompt, 60) + TEMPLATE_TOKENS
 
 
+def tokens_computed(settings: DpoSettings, prompt: float, answers: float) -> float:
+    """Of a pair: its prompt once and both answers, or twice by TRL."""
+    return answers + prompt * (2 if settings.trainer == "trl" else 1)
+
+
 def pair_tokens(data: Mapping[str, Any], max_prompt: float, max_completion: float) -> tuple[float, float]:
     """Mean tokens of the two sequences of a pair, prompt included."""
     prompt = prompt_tokens(data, max_prompt)
@@ -182,7 +187,7 @@ def micro_batch(wanted: Literal["auto"] | int, effective: int, tokens: float, de
     Args:
         wanted: As set.
         effective: Pairs per optimiser step.
-        tokens: Of a pair, both sequences.
+        tokens: Computed of a pair.
         device: Where to compute.
     """
     if wanted != "auto":
@@ -220,19 +225,29 @@ def dpo_parts(
         device: Where to compute.
         precision: Format of the arithmetic.
     """
-    prompt, answer = longest
-    mapped, width = is_mapped(shape, device, precision), bytes_each(precision)
-    how = Training(
-        Batch(2 * pairs, prompt + answer, bytes_each=width),
-        rank=settings.lora.r,
-        accumulates=pairs < settings.effective_batch,
-    )
+    mapped = is_mapped(shape, device, precision)
     moments = (
-        training(shape, how, mapped=mapped),
-        scoring(shape, prompt, answer, mapped=mapped, bytes_each=width, worker="training"),
+        training(shape, dpo_training(settings, pairs, longest, precision), mapped=mapped),
         merging(shape, mapped=is_mapped(shape, "cpu")),
     )
     return max(moments, key=lambda parts: sum(parts.values()))
+
+
+def dpo_training(settings: DpoSettings, pairs: int, tokens: tuple[float, float], precision: str) -> Training:
+    """How the steps are computed: by a row a pair, or by TRL with a row for each of its answers.
+
+    Args:
+        settings: Of the run.
+        pairs: Computed at once.
+        tokens: Of a prompt and of an answer.
+        precision: Format of the arithmetic.
+    """
+    (prompt, answer), width = tokens, bytes_each(precision)
+    accumulates = pairs < settings.effective_batch
+    if settings.trainer == "trl":
+        return Training(Batch(2 * pairs, prompt + answer, bytes_each=width), settings.lora.r, accumulates)
+    batch = Batch(pairs, prompt + 2 * answer, bytes_each=width, masks_once=True)
+    return Training(batch, settings.lora.r, accumulates, head="answers", answers=2 * pairs * answer)
 
 
 def dpo_work(
@@ -248,11 +263,15 @@ def dpo_work(
         mean: Tokens of a prompt and of an answer.
         precision: Format of the arithmetic.
     """
-    (prompt, answer), width = mean, bytes_each(precision)
-    how = Training(Batch(2 * pairs, prompt + answer, bytes_each=width), rank=settings.lora.r)
+    how = dpo_training(settings, pairs, mean, precision)
+    scored = (
+        how
+        if settings.trainer == "aifw"
+        else dpo_training(settings.model_copy(update={"trainer": "aifw"}), pairs, mean, precision)
+    )
     steps = ceil(rows * settings.epochs / settings.effective_batch)
     step = micro_step(shape, how).times(settings.effective_batch / pairs) + optimizer_step(shape, how)
-    return step.times(steps) + scoring_work(shape, rows, prompt, answer, bytes_each=width)
+    return step.times(steps) + answers_work(shape, scored).times(rows / pairs)
 
 
 def fitting(

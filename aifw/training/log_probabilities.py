@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aifw.models.memory_training import ANSWER_LOGITS
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-LOGITS = 1 << 24
-"""Most logits at once."""
 
 
 def token_log_probabilities(hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
@@ -41,7 +40,7 @@ class _Function(torch.autograd.Function):
         wanted = ctx.needs_input_grad[0]
         found = torch.empty(len(tokens), dtype=torch.float32, device=hidden.device)
         slopes = torch.empty_like(hidden) if wanted else None
-        size = max(1, LOGITS // len(weight))
+        size = max(1, ANSWER_LOGITS // len(weight))
         for first in range(0, len(tokens), size):
             chunk = slice(first, first + size)
             column = tokens[chunk].unsqueeze(1)

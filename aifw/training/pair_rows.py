@@ -7,6 +7,7 @@ arXiv:2410.20305, "Accelerating Direct Preference Optimization with Prefix Shari
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 from aifw.models.chat import EncodedPair
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Rows:
     Attributes:
         ids: Token ids, padded; [pairs, length].
         positions: Of each token in its sequence; [pairs, length].
-        mask: Whether a token (row) sees another (column); [pairs, 1, length, length].
+        mask: 0 where a token (row) sees another (column), else minus infinity; [pairs, 1, length, length].
         row: Rows of the hidden states that predict an answer's token; [answer tokens].
         column: Their places in the row; [answer tokens].
         tokens: The tokens they predict; [answer tokens].
@@ -40,20 +41,21 @@ class Rows:
     answer: Tensor
 
 
-def lay_rows(pairs: Sequence[EncodedPair], padding: int, device: str) -> Rows:
+def lay_rows(pairs: Sequence[EncodedPair], padding: int, device: str, dtype: dtype) -> Rows:
     """One row a pair.
 
     Args:
         pairs: Each with at least one token in prompt and answers.
         padding: Token for the ends of shorter rows.
         device: Where the batch is wanted.
+        dtype: Of the mask: the format attention is computed in, so that no block has to convert it.
     """
     import torch
 
     longest = max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
     ids = torch.full((len(pairs), longest), padding)
     positions = torch.zeros((len(pairs), longest), dtype=torch.long)
-    mask = torch.ones((len(pairs), 1, longest, longest), dtype=torch.bool).tril_()
+    mask = torch.full((len(pairs), 1, longest, longest), -math.inf, dtype=dtype).triu_(1)
     row: list[int] = []
     column: list[int] = []
     tokens: list[int] = []
@@ -64,7 +66,7 @@ def lay_rows(pairs: Sequence[EncodedPair], padding: int, device: str) -> Rows:
         ids[index, :end] = torch.tensor([*pair.prompt, *pair.chosen, *pair.rejected])
         positions[index, :first] = torch.arange(first)
         positions[index, first:end] = torch.arange(prompt, prompt + end - first)
-        mask[index, 0, first:, prompt:first] = False
+        mask[index, 0, first:, prompt:first] = -math.inf
         # The prompt's last token predicts the first one of both answers.
         column += [prompt - 1, *range(prompt, first - 1), prompt - 1, *range(first, end - 1)]
         row += [index] * (end - prompt)

@@ -21,6 +21,8 @@ from aifw.training.pair_rows import lay_rows
 if TYPE_CHECKING:
     from torch import Tensor
 
+_TRIED_TOKENS = 32
+"""Of each answer, when the ways are compared; the prompt is taken whole."""
 _TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 """Relative difference of two ways to sum the same log-probabilities."""
 
@@ -51,13 +53,14 @@ class Policy:
             model: Loaded.
             longest: Pair of most tokens, on which the ways are compared.
         """
+        tried = EncodedPair(longest.prompt, longest.chosen[:_TRIED_TOKENS], longest.rejected[:_TRIED_TOKENS])
         policy = cls(model.module, model.tokenizer.pad_token_id, model.device, model.precision)
         with torch.no_grad():
-            expected = policy.log_probabilities([longest])
+            expected = policy.log_probabilities([tried])
             policy.shares = _has_plain_head(model.module)
             if policy.shares:
                 try:
-                    found = policy.log_probabilities([longest])
+                    found = policy.log_probabilities([tried])
                 except (TypeError, ValueError, RuntimeError, AttributeError):
                     policy.shares = False
                 else:
@@ -72,7 +75,8 @@ class Policy:
             return self._shared(pairs) if self.shares else self._apart(pairs)
 
     def _shared(self, pairs: Sequence[EncodedPair]) -> Tensor:
-        rows = lay_rows(pairs, self.padding, self.device)
+        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        rows = lay_rows(pairs, self.padding, self.device, dtype)
         states = self.module.base_model(
             input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
         ).last_hidden_state[rows.row, rows.column]

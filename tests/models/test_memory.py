@@ -68,7 +68,9 @@ def test_weights_of_an_adapter_are_counted_as_peft_counts_them(rank: int) -> Non
     assert shape_of(model()).lora(rank) == trained
 
 
-def saved_bytes(module: Any, rows: int, length: int, padded: bool, half: bool = False) -> int:
+def saved_bytes(
+    module: Any, rows: int, length: int, padded: bool, half: bool = False, masks_once: bool = False
+) -> int:
     """Bytes of storages that autograd keeps, weights apart, by its own hooks."""
     known = {each.untyped_storage().data_ptr() for each in module.parameters()}
     kept: dict[int, tuple[int, torch.Tensor]] = {}
@@ -83,6 +85,8 @@ def saved_bytes(module: Any, rows: int, length: int, padded: bool, half: bool = 
     mask = torch.ones_like(ids)
     if padded:
         mask[0, -3:] = 0
+    if masks_once:
+        mask = torch.zeros((rows, 1, length, length), dtype=torch.bfloat16 if half else torch.float32)
     inner = module.get_base_model().model if hasattr(module, "get_base_model") else module.model
     with (
         torch.autocast("cpu", torch.bfloat16, enabled=half),
@@ -110,6 +114,16 @@ def test_a_block_in_half_precision_keeps_what_autograd_says(padded: bool) -> Non
     found = [saved_bytes(with_adapter(model(layers).bfloat16(), 4), 2, 32, padded, half=True) for layers in (2, 3)]
     expected = saved_by_block(shape_of(model()), Batch(2, 32, padded, bytes_each=2), 4)
     assert expected == pytest.approx(found[1] - found[0], rel=0.002)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_mask_that_is_made_once_is_kept_once(half: bool) -> None:
+    found = []
+    for layers in (2, 3):
+        module = model(layers).bfloat16() if half else model(layers)
+        found.append(saved_bytes(with_adapter(module, 4), 2, 32, True, half=half, masks_once=True))
+    batch = Batch(2, 32, bytes_each=2 if half else 4, masks_once=True)
+    assert saved_by_block(shape_of(model()), batch, 4) == pytest.approx(found[1] - found[0], rel=0.002)
 
 
 def test_the_cache_is_as_large_as_that_of_transformers() -> None:

@@ -20,7 +20,7 @@ def _expected(states: torch.Tensor, weight: torch.Tensor, tokens: torch.Tensor) 
 
 @pytest.mark.parametrize("most", [1 << 24, 3 * 23, 1])
 def test_values_and_gradients_are_those_of_log_softmax(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    monkeypatch.setattr(log_probabilities, "LOGITS", most)
+    monkeypatch.setattr(log_probabilities, "ANSWER_LOGITS", most)
     states, weight, tokens = _problem()
     scale = torch.linspace(-2, 3, len(tokens))
     found = token_log_probabilities(states, weight, tokens)

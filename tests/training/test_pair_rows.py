@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ PAIRS = st.lists(st.builds(EncodedPair, TOKENS, TOKENS, TOKENS), min_size=1, max
 
 @given(PAIRS)
 def test_every_answer_sees_its_prompt_and_itself_only(pairs: list[EncodedPair]) -> None:
-    rows = lay_rows(pairs, 0, "cpu")
+    rows = lay_rows(pairs, 0, "cpu", torch.float32)
     for index, pair in enumerate(pairs):
         for side, answer in enumerate((pair.chosen, pair.rejected)):
             sequence = [*pair.prompt, *answer]
@@ -21,12 +22,12 @@ def test_every_answer_sees_its_prompt_and_itself_only(pairs: list[EncodedPair]) 
             assert rows.ids[index, places].tolist() == sequence
             assert rows.positions[index, places].tolist() == list(range(len(sequence)))
             for position, place in enumerate(places):
-                assert rows.mask[index, 0, place].nonzero().flatten().tolist() == places[: position + 1]
+                assert (rows.mask[index, 0, place] == 0).nonzero().flatten().tolist() == places[: position + 1]
 
 
 @given(PAIRS)
 def test_each_token_of_an_answer_is_predicted_by_the_one_before_it(pairs: list[EncodedPair]) -> None:
-    rows = lay_rows(pairs, 0, "cpu")
+    rows = lay_rows(pairs, 0, "cpu", torch.float32)
     found: dict[int, list[tuple[int, int]]] = {}
     for row, column, token, answer in zip(
         rows.row.tolist(), rows.column.tolist(), rows.tokens.tolist(), rows.answer.tolist(), strict=True
@@ -40,5 +41,5 @@ def test_each_token_of_an_answer_is_predicted_by_the_one_before_it(pairs: list[E
 
 
 def test_rows_end_with_padding() -> None:
-    rows = lay_rows([EncodedPair((1,), (2,), (3,)), EncodedPair((4, 5), (6, 7), (8,))], 9, "cpu")
+    rows = lay_rows([EncodedPair((1,), (2,), (3,)), EncodedPair((4, 5), (6, 7), (8,))], 9, "cpu", torch.float32)
     assert rows.ids.tolist() == [[1, 2, 3, 9, 9], [4, 5, 6, 7, 8]]
