@@ -10,7 +10,7 @@ Task = Literal["dpo", "trl_dpo", "trl_sft", "sft", "generate", "score", "openvin
 """`dpo` and `score` are the product's own code, `trl_*` TRL's trainers, `sft` the trainer of transformers, which holds all logits."""
 
 Part = Literal["fit", "held-out", "fresh"]
-"""`fit`: constants may be fitted to it. `held-out`: they may not. `fresh`: nor were its kind, shape or lengths looked at before."""
+"""`fit`: constants may be fitted to it. `held-out`: they may not. `fresh`: nor was it measured before it was written down."""
 
 
 @dataclass(frozen=True)

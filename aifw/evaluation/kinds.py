@@ -21,7 +21,7 @@ from aifw.models.work import scoring_work
 from aifw.settings import Ref, Settings, Share
 
 _SECONDS_TO_START = 10.0
-"""Importing, which takes 5 s of a core of 2025, and loading both models."""
+"""Importing, measured to take 5 s of a core, and an allowance for loading both models."""
 _UNKNOWN_ROWS = 500
 
 

@@ -19,8 +19,8 @@ _CALL_BYTES = 15e6
 _GENERATION_BYTES, _ENCODER_BYTES = 8e6, 7e6
 """The same where one batch is asked after the other: of a decoder that generates, and of an encoder. Measured."""
 GRAPH_BYTES_OF_BLOCK = 3.3e6
-"""What OpenVINO's graph and kernels of one block take beside its weights. Measured with OpenVINO 2026.4: 3.0 MB on a processor with AVX-512,
-3.9 MB on one with AVX2."""
+"""What OpenVINO's graph and kernels of one block take beside its weights. Measured with OpenVINO 2026.4: 3.0 MB on a
+processor with AVX-512, 3.9 MB on another."""
 _TRACING_BYTES = 15e6
 _TRACING_BYTES_OF_BLOCK = 6.3e6
 """What tracing a model and turning the trace into OpenVINO's graph take. Measured with torch 2.13 and OpenVINO 2026.4."""
@@ -121,7 +121,8 @@ def generation(shape: Shape, rows: float, prompt: float, new: float, *, mapped: 
     # While a position is added, one block's keys and values are there twice.
     kept = cache(shape, rows, prompt + new) * (1 + 1 / max(1.0, shape.layers))
     writing = _inference(shape, Batch(rows, 1, padded=False), mapped=mapped, kept=kept, logits=logits, worker="torch")
-    return {**max(reading, writing, key=lambda parts: sum(parts.values())), "libraries": _GENERATION_BYTES}
+    largest = max((reading, writing), key=lambda parts: sum(parts.values()))
+    return {**largest, "libraries": _GENERATION_BYTES}
 
 
 def embedding(shape: Shape, batch: Batch, *, mapped: bool) -> dict[str, float]:

@@ -35,7 +35,7 @@ _OPTIMIZER_NUMBERS = 14
 """Numbers AdamW writes or goes through per weight, the gradient and the clipping of its norm included (`torch/optim/adamw.py`)."""
 
 _FUSED = 0.3
-"""Of the tensors that PyTorch would make, what OpenVINO's graph writes."""
+"""Of the tensors that PyTorch would make, what OpenVINO's graph writes. Assumed."""
 _PASSES_CONVERTED, _PASSES_COMPRESSED = 10, 3
 """How often all weights are written, in effect, when a model is traced, converted and put on the disk, and once more where they are
 compressed. Measured with OpenVINO 2026.4 and NNCF 3.4, like what follows."""

@@ -21,7 +21,7 @@ from aifw.models.work import Work, answers_work, micro_step, optimizer_step
 from aifw.settings import Duration, Ref, Settings, Share, execution
 
 _SECONDS_TO_START = 15.0
-"""Importing, which takes 6 s of a core of 2025, loading, merging and writing a model of a few hundred megabytes."""
+"""Importing, measured to take 6 s of a core, and an allowance for loading, merging and writing a model."""
 _UNKNOWN_ROWS = 1000
 
 
