@@ -23,8 +23,6 @@ of it, a mask of bytes."""
 
 ANSWER_LOGITS = 1 << 24
 """Most logits of `aifw.training.log_probabilities` at once."""
-ANSWER_BUFFERS = 2
-"""Tensors of that size: logits and their exponentials."""
 
 _LOOP_BYTES = 33e6
 """Trainer, data set, tokenizer and what libraries load or keep once a training begins. Measured."""
@@ -152,7 +150,7 @@ def head(shape: Shape, how: Training) -> float:
     if how.head == "answers":
         # States at those positions, the gradient by each, and that by all states.
         states = batch.bytes_each * (2 * how.answers + batch.tokens) * shape.hidden
-        return ANSWER_BUFFERS * FLOAT * min(how.answers * shape.vocabulary, ANSWER_LOGITS) + states
+        return FLOAT * min(how.answers * shape.vocabulary, ANSWER_LOGITS) + states
     tokens = min(batch.rows * (batch.length - 1), TILE_TOKENS)
     states = 2 * batch.bytes_each * batch.tokens * shape.hidden
     buffers = TILE_BUFFERS * FLOAT + batch.bytes_each

@@ -27,7 +27,7 @@ def token_log_probabilities(hidden: Tensor, weight: Tensor, tokens: Tensor) -> T
     Returns:
         [tokens] in fp32.
     """
-    if weight.requires_grad:
+    if weight.requires_grad and torch.is_grad_enabled():
         logits = (hidden @ weight.T).float()
         return logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
     found: Tensor = _Function.apply(hidden, weight, tokens)  # type: ignore[no-untyped-call]
@@ -44,13 +44,18 @@ class _Function(torch.autograd.Function):
         for first in range(0, len(tokens), size):
             chunk = slice(first, first + size)
             column = tokens[chunk].unsqueeze(1)
+            # One tensor of the size of the logits: everything is done in it, and it is gone before the next.
             logits = (hidden[chunk].to(weight.dtype) @ weight.T).float()
-            total = logits.logsumexp(1, keepdim=True)
-            found[chunk] = (logits.gather(1, column) - total).squeeze(1)
+            highest = logits.amax(1, keepdim=True)
+            chosen = logits.gather(1, column) - highest
+            total = logits.sub_(highest).exp_().sum(1, keepdim=True)
+            found[chunk] = (chosen - total.log()).squeeze(1)
             if slopes is not None:
-                error = logits.sub_(total).exp_()
+                error = logits.div_(total)
                 error.scatter_add_(1, column, torch.full_like(column, -1, dtype=error.dtype))
                 slopes[chunk] = -(error.to(weight.dtype) @ weight)
+                del error
+            del logits
         ctx.save_for_backward(slopes)
         return found
 

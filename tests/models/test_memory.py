@@ -68,9 +68,7 @@ def test_weights_of_an_adapter_are_counted_as_peft_counts_them(rank: int) -> Non
     assert shape_of(model()).lora(rank) == trained
 
 
-def saved_bytes(
-    module: Any, rows: int, length: int, padded: bool, half: bool = False, masks_once: bool = False
-) -> int:
+def saved_bytes(module: Any, rows: int, length: int, padded: bool, half: bool = False, masks_once: bool = False) -> int:
     """Bytes of storages that autograd keeps, weights apart, by its own hooks."""
     known = {each.untyped_storage().data_ptr() for each in module.parameters()}
     kept: dict[int, tuple[int, torch.Tensor]] = {}
