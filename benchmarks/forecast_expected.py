@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import cache
+from typing import Literal
 
 from forecast_grid import MODELS, Run
 
@@ -61,9 +62,10 @@ def parts_of(run: Run) -> dict[str, float]:
     shape = shape_of(run.model)
     mapped = is_mapped(shape, "cpu", run.precision)
     if run.task in TRAINING:
-        moments = [training(shape, _training(run), mapped=mapped)]
+        worker: Literal["training", "adapting"] = "adapting" if run.task == "dpo" else "training"
+        moments = [training(shape, _training(run), mapped=mapped, worker=worker)]
         if run.task == "dpo":
-            moments.append(merging(shape, mapped=is_mapped(shape, "cpu")))
+            moments.append(merging(shape, mapped=is_mapped(shape, "cpu"), worker=worker))
         return max(moments, key=lambda parts: sum(parts.values()))
     if run.task == "score":
         return scoring(shape, run.prompt, run.answer, mapped=mapped, shared=False, varied=run.varied)

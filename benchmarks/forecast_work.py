@@ -146,6 +146,11 @@ def _training() -> None:
     from transformers import Trainer  # noqa: F401
     from trl import DPOTrainer, SFTTrainer  # noqa: F401
 
+
+def _adapting() -> None:
+    _torch()
+    import peft  # noqa: F401
+
     import aifw.training.dpo  # noqa: F401
 
 
@@ -161,7 +166,7 @@ def _conversion() -> None:
 
 
 PREPARE: dict[str, Callable[[], None]] = {
-    "dpo": _training,
+    "dpo": _adapting,
     "trl_dpo": _training,
     "trl_sft": _training,
     "sft": _training,

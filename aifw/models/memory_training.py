@@ -52,13 +52,16 @@ class Training:
     reference: bool = False
 
 
-def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
+def training(
+    shape: Shape, how: Training, *, mapped: bool, worker: Literal["training", "adapting"] = "training"
+) -> dict[str, float]:
     """Parts of a training process at its peak.
 
     Args:
         shape: Of the model.
         how: It is trained.
         mapped: Weights that are only read stay in their file; see `aifw.models.memory.is_mapped`.
+        worker: What is imported: TRL, or PEFT only.
     """
     batch, full, tiled = how.batch, how.rank is None, how.head == "tiled"
     states = batch.bytes_each * batch.tokens * shape.hidden
@@ -66,7 +69,7 @@ def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
     trained = shape.parameters if how.rank is None else shape.lora(how.rank)
     gradients = FLOAT * trained
     fixed = {
-        "worker": WORKERS["training"],
+        "worker": WORKERS[worker],
         "weights": 0.0 if mapped and not full else shape.weights(batch.bytes_each),
         "reference": shape.weights(batch.bytes_each) if how.reference and not mapped else 0.0,
         "adapter": 0.0 if full else gradients,
@@ -94,11 +97,11 @@ def training(shape: Shape, how: Training, *, mapped: bool) -> dict[str, float]:
     return max(({**fixed, **moment} for moment in moments), key=lambda parts: sum(parts.values()))
 
 
-def merging(shape: Shape, *, mapped: bool) -> dict[str, float]:
+def merging(shape: Shape, *, mapped: bool, worker: Literal["training", "adapting"] = "training") -> dict[str, float]:
     """Parts of a process that adds an adapter to the weights, in fp32, and writes them in the format they came in."""
     stored = 0.0 if shape.stored == "float32" else shape.stored_bytes
     return {
-        "worker": WORKERS["training"],
+        "worker": WORKERS[worker],
         "trainer": _LOOP_BYTES,
         "weights": FLOAT * shape.linear if mapped else shape.weights() + stored,
     }
@@ -150,7 +153,9 @@ def head(shape: Shape, how: Training) -> float:
     if how.head == "answers":
         # States at those positions, the gradient by each, and that by all states.
         states = batch.bytes_each * (2 * how.answers + batch.tokens) * shape.hidden
-        return FLOAT * min(how.answers * shape.vocabulary, ANSWER_LOGITS) + states
+        # What narrower products come out as stands beside its copy in fp32.
+        each = FLOAT + (batch.bytes_each if batch.bytes_each < FLOAT else 0)
+        return each * min(how.answers * shape.vocabulary, ANSWER_LOGITS) + states
     tokens = min(batch.rows * (batch.length - 1), TILE_TOKENS)
     states = 2 * batch.bytes_each * batch.tokens * shape.hidden
     buffers = TILE_BUFFERS * FLOAT + batch.bytes_each

@@ -27,8 +27,8 @@ _LOGITS_FORWARD, _LOGITS_BACKWARD = 6.5, 12.3
 scaled ones, exponentials and what entropy and accuracy need; in the backward pass those of `TILE_BUFFERS` and what is copied."""
 _LOGITS_WHOLE = 4
 """The same of the loss of transformers, both passes: product, log-softmax, and the gradient by each."""
-_LOGITS_ANSWERS = 3
-"""The same of `aifw.training.log_probabilities`, both passes: product, exponentials, and the difference to what is there."""
+_LOGITS_ANSWERS, _LOGITS_REFERENCE = 3, 2
+"""The same of `aifw.training.log_probabilities`: the product, and what is written over it, with and without gradients."""
 _LOGITS_SCORED = 3
 """The same of scores without gradients: product, difference to the largest, exponentials."""
 _OPTIMIZER_NUMBERS = 14
@@ -193,7 +193,7 @@ def scoring_work(shape: Shape, pairs: float, prompt: float, answer: float, *, by
 
 def answers_work(shape: Shape, how: Training) -> Work:
     """Log-probabilities of the answers of a batch, without gradients."""
-    return blocks(shape, how.batch) + output(shape, how.answers, 2)
+    return blocks(shape, how.batch) + output(shape, how.answers, _LOGITS_REFERENCE)
 
 
 def generation_work(shape: Shape, rows: float, prompt: float, new: float) -> Work:

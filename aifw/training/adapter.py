@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aifw.errors import InputInvalid
@@ -40,14 +42,24 @@ def add_adapter(module: Any, settings: LoraSettings, seed: int) -> Any:
     from peft import get_peft_model
 
     torch.manual_seed(seed)
-    try:
+    with naming_the_setting():
         return get_peft_model(module, lora_config(settings))
+
+
+@contextmanager
+def naming_the_setting() -> Iterator[None]:
+    """Tell a user where PEFT finds no layer which setting that comes from."""
+    try:
+        yield
     except ValueError as error:
-        raise no_layer(error) from error
+        if "target modules" not in str(error).lower():
+            raise
+        raise InputInvalid(f"`lora.target_modules` fits no layer of the model: {error}") from error
 
 
-def no_layer(error: ValueError) -> Exception:
-    """What a user is told where PEFT finds no layer; any other error as it is."""
-    if "target modules" in str(error).lower():
-        return InputInvalid(f"`lora.target_modules` fits no layer of the model: {error}")
-    return error
+def drop_in_adapter_only(model: Any) -> None:
+    """Dropout in the adapter, as its settings say, and nowhere else."""
+    model.eval()
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] == "lora_dropout":
+            module.train()

@@ -6,6 +6,9 @@ import math
 import random
 from collections.abc import Sequence
 
+MOST_GRADIENT = 1.0
+"""Norm that the gradient of a step is scaled down to where it is larger."""
+
 
 def lay_out(lengths: Sequence[int], epochs: int, batch: int, seed: int) -> list[int]:
     """Which row is used when: shuffled anew for every epoch, whole batches only, long and short apart within a batch.

@@ -13,11 +13,13 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aifw.errors import InputInvalid
+from aifw.errors import InputInvalid, JobError
 from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
 from aifw.job import Job, latest_checkpoint
 from aifw.models.chat import EncodedPair
@@ -26,14 +28,13 @@ from aifw.models.load import LanguageModel, load, quiet
 from aifw.models.pairs import Encoded, choose, encode, read_pairs
 from aifw.models.size import Shape
 from aifw.training import checkpoint, dpo_trl
-from aifw.training.adapter import add_adapter
-from aifw.training.course import lay_out, learning_rate_factor
+from aifw.training.adapter import add_adapter, drop_in_adapter_only
+from aifw.training.course import MOST_GRADIENT, lay_out, learning_rate_factor
 from aifw.training.kinds import DpoSettings, fitting, micro_batch, tokens_computed
+from aifw.training.losses import LOSSES, Ratios
 from aifw.training.merge import merge_adapter, save_adapter
+from aifw.training.policy import Policy
 from aifw.training.watch import Shrink, Watch
-
-MOST_GRADIENT = 1.0
-"""Norm that the gradient of a step is scaled down to where it is larger."""
 
 
 def train(job: Job[DpoSettings]) -> None:
@@ -53,11 +54,14 @@ def train(job: Job[DpoSettings]) -> None:
     with quiet():
         model = load(base.path, backend)
         encoded = _usable(job, model)
-        micro = _micro_batch(job, encoded, backend.precision)
-        reference = _reference(job, model, encoded, micro)
-        del model
+        policy = Policy.of(model, max(encoded.tokens, key=_sequence))
+        if not policy.shares:
+            job.note("prompts are computed for each answer: this model gives other numbers where both share one")
+        micro = _micro_batch(job, encoded, backend.precision, shares=policy.shares)
+        reference = _reference(job, policy, encoded)
+        del model, policy
         order = lay_out([_length(pair) for pair in encoded.tokens], settings.epochs, settings.effective_batch, job.seed)
-        progress = checkpoint.Progress(run=_identity(job, encoded), micro_batch=micro)
+        progress = checkpoint.Progress(run=_identity(job, encoded, backend.precision), micro_batch=micro)
         resume = job.resume
         if resume is not None:
             progress = checkpoint.read_progress(resume, progress.run)
@@ -98,22 +102,24 @@ def _usable(job: Job[DpoSettings], reference: LanguageModel) -> Encoded:
     return encoded
 
 
-def _reference(job: Job[DpoSettings], model: LanguageModel, encoded: Encoded, micro: int) -> list[tuple[float, float]]:
+def _reference(job: Job[DpoSettings], policy: Policy, encoded: Encoded) -> list[tuple[float, float]]:
     """Log-probabilities of both answers under the model as it came, kept for later runs with the same model and pairs."""
+    import torch
 
     def compute(folder: Path) -> None:
-        import torch
-
-        from aifw.training.policy import Policy
-
         pairs = encoded.tokens
-        policy = Policy.of(model, max(pairs, key=_length))
         order = sorted(range(len(pairs)), key=lambda index: (_length(pairs[index]), index))
         found: dict[int, list[float]] = {}
-        for first in range(0, len(order), micro):
-            batch = order[first : first + micro]
+        while len(found) < len(order):
+            left = order[len(found) :]
+            # As many as a step would compute at once, whatever memory it has: so the numbers do not depend on that.
+            batch = left[: micro_batch("auto", len(left), _length(pairs[left[0]]), job.device)]
             with torch.inference_mode():
                 scores = policy.log_probabilities([pairs[index] for index in batch]).tolist()
+            if not all(math.isfinite(score) for row in scores for score in row):
+                raise JobError(
+                    "the model gives answers a probability that is not a number", hint="use `precision: fp32`"
+                )
             found.update(zip(batch, scores, strict=True))
             job.obey()
             job.progress(len(found), len(pairs), "reference pair")
@@ -122,7 +128,8 @@ def _reference(job: Job[DpoSettings], model: LanguageModel, encoded: Encoded, mi
 
     digest = job.inputs["model"].digest or _content(job.inputs["model"].path)
     tokens = [[pair.prompt, pair.chosen, pair.rejected] for pair in encoded.tokens]
-    key = _hash(["reference", digest, model.precision, job.device, tokens])
+    how = [policy.precision, policy.plain, policy.shares, job.device, job.threads, torch.__version__]
+    key = _hash(["reference by rows", digest, how, tokens])
     folder = job.cache(f"reference-{key[:32]}", compute)
     rows = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return [(float(chosen), float(rejected)) for chosen, rejected in rows]
@@ -148,14 +155,13 @@ def _run(
     """
     import torch
 
-    from aifw.training.policy import Policy
-
     settings, batch = job.settings, job.settings.effective_batch
     steps = len(order) // batch
     loaded = load(job.inputs["model"].path, backend)
-    policy = Policy.of(loaded, max(encoded.tokens, key=_length))
     model = add_adapter(loaded.module, settings.lora, job.seed)
-    model.train(settings.lora.dropout > 0)
+    # As it stands the adapter changes nothing, so that the ways can be compared; that is also where one beside the output layer shows.
+    policy = Policy.of(replace(loaded, module=loaded.module.eval()), max(encoded.tokens, key=_sequence))
+    drop_in_adapter_only(model)
     weights = list(checkpoint.trained(model).values())
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
     if resume is not None:
@@ -191,12 +197,12 @@ def _run(
 
 
 def pair_losses(
-    policy: Any, pairs: Sequence[EncodedPair], reference: Sequence[tuple[float, float]], settings: DpoSettings
+    policy: Policy, pairs: Sequence[EncodedPair], reference: Sequence[tuple[float, float]], settings: DpoSettings
 ) -> tuple[Any, Any]:
     """The method itself.
 
     Args:
-        policy: An `aifw.training.policy.Policy`.
+        policy: Computes their log-probabilities.
         pairs: To learn from.
         reference: Log-probabilities of their answers under the reference.
         settings: Loss, beta and smoothing.
@@ -205,8 +211,6 @@ def pair_losses(
         Loss of each pair, with gradient, and differences of the implicit rewards, without; [pairs] both.
     """
     import torch
-
-    from aifw.training.losses import LOSSES, Ratios
 
     now = policy.log_probabilities(pairs)
     ratios = now - torch.tensor(reference, dtype=now.dtype, device=now.device)
@@ -221,16 +225,19 @@ def pair_losses(
     return loss, settings.beta * (change[:, 0] - change[:, 1])
 
 
-def _micro_batch(job: Job[DpoSettings], encoded: Encoded, precision: str = "fp32") -> int:
+def _micro_batch(job: Job[DpoSettings], encoded: Encoded, precision: str = "fp32", *, shares: bool = True) -> int:
     """As set, or what suits the device and fits the memory; always a divisor of the effective batch."""
     settings = job.settings
+    if not shares:
+        # Two rows a pair and more logits: what TRL needs.
+        settings = settings.model_copy(update={"trainer": "trl"})
     tokens = (
         tokens_computed(settings, len(pair.prompt), len(pair.chosen) + len(pair.rejected)) for pair in encoded.tokens
     )
     mean = sum(tokens) / len(encoded.tokens)
     micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device)
     if settings.micro_batch == "auto" and job.memory is not None:
-        pair = max(encoded.tokens, key=_length)
+        pair = max(encoded.tokens, key=_sequence if settings.trainer == "trl" else _length)
         longest = (float(len(pair.prompt)), float(max(len(pair.chosen), len(pair.rejected))))
         shape = Shape.of(job.inputs["model"].facts)
         micro = fitting(shape, settings, longest, job.device, precision, job.memory, micro)
@@ -241,10 +248,12 @@ def _micro_batch(job: Job[DpoSettings], encoded: Encoded, precision: str = "fp32
     return micro
 
 
-def _identity(job: Job[DpoSettings], encoded: Encoded) -> str:
+def _identity(job: Job[DpoSettings], encoded: Encoded, precision: str) -> str:
     model = job.inputs["model"].digest or _content(job.inputs["model"].path)
     settings = job.settings.model_dump(mode="json", exclude={"micro_batch", "checkpoint_every", "model", "data"})
-    return _hash([settings, job.seed, model, [[pair.prompt, pair.chosen, pair.rejected] for pair in encoded.tokens]])
+    return _hash(
+        [settings, precision, job.seed, model, [[pair.prompt, pair.chosen, pair.rejected] for pair in encoded.tokens]]
+    )
 
 
 def _state(job: Job[DpoSettings], encoded: Encoded, progress: checkpoint.Progress) -> None:
@@ -275,6 +284,11 @@ def _state(job: Job[DpoSettings], encoded: Encoded, progress: checkpoint.Progres
 
 def _length(pair: EncodedPair) -> int:
     return len(pair.prompt) + len(pair.chosen) + len(pair.rejected)
+
+
+def _sequence(pair: EncodedPair) -> int:
+    """Tokens of the longer of the two sequences."""
+    return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
 
 
 def _checkpoints(job: Job[DpoSettings]) -> Path:

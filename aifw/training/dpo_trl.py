@@ -16,9 +16,10 @@ from aifw.job import Job
 from aifw.models.load import load
 from aifw.models.pairs import Encoded
 from aifw.training import checkpoint
-from aifw.training.adapter import lora_config, no_layer
-from aifw.training.course import learning_rate_factor
+from aifw.training.adapter import lora_config, naming_the_setting
+from aifw.training.course import MOST_GRADIENT, learning_rate_factor
 from aifw.training.kinds import DpoSettings
+from aifw.training.losses import LEAST_SMOOTHING
 from aifw.training.watch import Watch
 
 
@@ -93,9 +94,10 @@ def run(
             learning_rate=settings.learning_rate,
             beta=settings.beta,
             loss_type=[settings.loss],
-            label_smoothing=settings.label_smoothing,
+            # TRL takes no zero for a loss that has the logarithm of it.
+            label_smoothing=max(settings.label_smoothing, LEAST_SMOOTHING if settings.loss == "exo_pair" else 0.0),
             max_length=None,
-            max_grad_norm=1.0,
+            max_grad_norm=MOST_GRADIENT,
             weight_decay=0.0,
             optim="adamw_torch",
             seed=job.seed % 2**32,
@@ -111,7 +113,7 @@ def run(
             report_to="none",
             disable_tqdm=True,
         )
-        try:
+        with naming_the_setting():
             trainer = Trainer(
                 model=loaded.module,
                 args=arguments,
@@ -119,8 +121,6 @@ def run(
                 processing_class=loaded.tokenizer,
                 peft_config=lora_config(settings.lora),
             )
-        except ValueError as error:
-            raise no_layer(error) from error
         trainer.precompute_ref_logps = True
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_callback(Watch(job, progress, steps), resume))
@@ -137,6 +137,7 @@ def _callback(watch: Watch, resume: Path | None) -> Any:
         random_state: Any = None
 
         def on_train_begin(self, *_: object, model: Any, optimizer: Any, **__: object) -> None:
+            watch.begin()
             if resume is not None:
                 self.random_state = checkpoint.restore(resume, model, optimizer)
 

@@ -100,9 +100,10 @@ class DpoSettings(Settings):
 
 
 class Dpo(ArtifactKind[DpoSettings]):
-    """Direct preference optimisation of a LoRA adapter (Rafailov et al. 2023, arXiv:2305.18290) with TRL, merged into the model."""
+    """Direct preference optimisation of a LoRA adapter (Rafailov et al. 2023, arXiv:2305.18290), merged into the model."""
 
     name = "dpo"
+    version = 2
     section = "stages"
     settings = DpoSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {"model": TextModel, "adapter": Adapter}
@@ -125,7 +126,7 @@ class Dpo(ArtifactKind[DpoSettings]):
     def forecast(
         self, settings: DpoSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
     ) -> Forecast:
-        """Memory of the moment that needs most: scoring the reference, a training step on the longest pairs, or the merge."""
+        """Memory of the moment that needs most: a training step on the longest pairs, or the merge."""
         model: Mapping[str, Any] = inputs["model"].facts if "model" in inputs else {}
         data: Mapping[str, Any] = inputs["data"].facts if "data" in inputs else {}
         shape, device = Shape.of(model), machine.devices[0]
@@ -226,9 +227,10 @@ def dpo_parts(
         precision: Format of the arithmetic.
     """
     mapped = is_mapped(shape, device, precision)
+    worker: Literal["training", "adapting"] = "training" if settings.trainer == "trl" else "adapting"
     moments = (
-        training(shape, dpo_training(settings, pairs, longest, precision), mapped=mapped),
-        merging(shape, mapped=is_mapped(shape, "cpu")),
+        training(shape, dpo_training(settings, pairs, longest, precision), mapped=mapped, worker=worker),
+        merging(shape, mapped=is_mapped(shape, "cpu"), worker=worker),
     )
     return max(moments, key=lambda parts: sum(parts.values()))
 

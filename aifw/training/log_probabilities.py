@@ -30,14 +30,14 @@ def token_log_probabilities(hidden: Tensor, weight: Tensor, tokens: Tensor) -> T
     if weight.requires_grad and torch.is_grad_enabled():
         logits = (hidden @ weight.T).float()
         return logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
-    found: Tensor = _Function.apply(hidden, weight, tokens)  # type: ignore[no-untyped-call]
+    wanted = torch.is_grad_enabled() and hidden.requires_grad
+    found: Tensor = _Function.apply(hidden, weight, tokens, wanted)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
-        wanted = ctx.needs_input_grad[0]
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, tokens: Tensor, wanted: bool) -> Tensor:
         found = torch.empty(len(tokens), dtype=torch.float32, device=hidden.device)
         slopes = torch.empty_like(hidden) if wanted else None
         size = max(1, ANSWER_LOGITS // len(weight))
@@ -60,6 +60,7 @@ class _Function(torch.autograd.Function):
         return found
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Any) -> Any:
         (slopes,) = ctx.saved_tensors
-        return slopes * gradients[0].unsqueeze(1).to(slopes.dtype), None, None
+        return slopes * gradients[0].unsqueeze(1).to(slopes.dtype), None, None, None

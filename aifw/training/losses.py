@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LEAST_SMOOTHING = 1e-3
+"""Where nothing is smoothed, but the logarithm of that share is wanted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ratios:
     """What a loss is computed from.
@@ -53,31 +57,30 @@ def sigmoid(ratios: Ratios) -> Tensor:
 
 
 def sigmoid_norm(ratios: Ratios) -> Tensor:
-    """The same of means over tokens, so that length alone gains nothing (Lambert et al. 2024, arXiv:2411.15124, equation 6)."""
+    """The same of means over tokens, so that length alone gains nothing (Lambert et al. 2024, arXiv:2411.15124)."""
     return _softplus(-ratios.beta * ratios.margin_per_token)
 
 
 def robust(ratios: Ratios) -> Tensor:
-    """Unbiased where a known share of pairs is swapped (Chowdhury et al. 2024, arXiv:2403.00409, equation 12)."""
+    """Unbiased where a known share of pairs is swapped (Chowdhury et al. 2024, arXiv:2403.00409)."""
     clean, swapped = _softplus(-ratios.margin), _softplus(ratios.margin)
     return ((1 - ratios.smoothing) * clean - ratios.smoothing * swapped) / (1 - 2 * ratios.smoothing)
 
 
 def hinge(ratios: Ratios) -> Tensor:
-    """A margin of one is enough (Zhao et al. 2023, arXiv:2305.10425)."""
+    """A margin of one is enough (Zhao et al. 2023, arXiv:2305.10425; against a reference: Liu et al. 2023, arXiv:2309.06657)."""
     return (1 - ratios.margin).relu()
 
 
 def ipo(ratios: Ratios) -> Tensor:
-    """A margin of 1 / (2 beta) per token, no less and no more (Azar et al. 2023, arXiv:2310.12036, equation 17)."""
+    """A margin of 1 / (2 beta), no less and no more (Azar et al. 2023, arXiv:2310.12036, equation 17); per token, as TRL has it."""
     return (ratios.margin_per_token - 1 / (2 * ratios.beta)) ** 2
 
 
 def exo_pair(ratios: Ratios) -> Tensor:
     """Divergence from the model to smoothed labels (Ji et al. 2024, arXiv:2402.00856, equation 16)."""
     likely, unlikely = -_softplus(-ratios.margin), -_softplus(ratios.margin)
-    # Where nothing is smoothed, the logarithm is that of the least share that makes a difference.
-    swapped = max(ratios.smoothing, 1e-3)
+    swapped = max(ratios.smoothing, LEAST_SMOOTHING)
     return likely.exp() * (likely - math.log1p(-swapped)) + unlikely.exp() * (unlikely - math.log(swapped))
 
 

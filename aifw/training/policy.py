@@ -1,14 +1,14 @@
 """How probable answers are under a model that is being trained, with gradients, and with as little arithmetic as gives the same numbers.
 
 The output layer is computed at the positions that predict answers only, and the prompt of a pair once for both of its answers. Not every
-architecture allows that: some limit how far a token sees, some scale their logits, some carry a state from token to token. So the way is tried on
-one pair before it is taken, and where it gives other numbers than the model itself, the model itself is asked.
+architecture allows that: some scale their logits, some limit how far a token sees, some carry a state from token to token. So each short way is
+tried on a pair before it is taken, and where it gives other numbers than the model itself, the next longer one is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,51 +22,52 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TRIED_TOKENS = 32
-"""Of each answer, when the ways are compared; the prompt is taken whole."""
+"""Of each answer, when the output layer is tried: all logits of those are there at once."""
 _TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
-"""Relative difference of two ways to sum the same log-probabilities."""
+"""Of the mean log-probability of a token, between two ways to compute it."""
+_LEAK = 1e-3
+"""The same between two runs of one way of which one has another chosen answer: what the rejected one gets must not depend on it."""
+_CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
+"""Settings by which architectures change what comes out of their output layer."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A model to be trained.
 
     Attributes:
-        module: A causal language model of transformers. An adapter may be put into it.
+        module: A causal language model of transformers, with or without an adapter in it.
         padding: Token for the ends of shorter rows.
         device: Where it is.
         precision: Format of the arithmetic.
-        shares: Whether prompts are computed once for both answers.
+        plain: Whether log-probabilities follow from hidden states and the weight of the output layer alone.
+        shares: Whether prompts are computed once for both answers as well.
     """
 
     module: Any
     padding: int
     device: str
     precision: str
+    plain: bool = False
     shares: bool = False
 
     @classmethod
     def of(cls, model: LanguageModel, longest: EncodedPair) -> Policy:
-        """A policy that takes the short way if that is right.
+        """A policy that takes the shortest way that is right.
 
         Args:
-            model: Loaded.
-            longest: Pair of most tokens, on which the ways are compared.
+            model: Loaded, in evaluation mode.
+            longest: Pair with the longest sequence, on which the ways are compared.
         """
-        tried = EncodedPair(longest.prompt, longest.chosen[:_TRIED_TOKENS], longest.rejected[:_TRIED_TOKENS])
-        policy = cls(model.module, model.tokenizer.pad_token_id, model.device, model.precision)
-        with torch.no_grad():
-            expected = policy.log_probabilities([tried])
-            policy.shares = _has_plain_head(model.module)
-            if policy.shares:
-                try:
-                    found = policy.log_probabilities([tried])
-                except (TypeError, ValueError, RuntimeError, AttributeError):
-                    policy.shares = False
-                else:
-                    within = _TOLERANCE[model.precision]
-                    policy.shares = bool(torch.allclose(found, expected, rtol=within, atol=within))
-        return policy
+        whole = cls(model.module, model.tokenizer.pad_token_id, model.device, model.precision)
+        if not _has_plain_head(model.module):
+            return whole
+        begun = EncodedPair(longest.prompt, longest.chosen[:_TRIED_TOKENS], longest.rejected[:_TRIED_TOKENS])
+        plain = replace(whole, plain=True)
+        if not _agree(whole, plain, begun):
+            return whole
+        shared = replace(plain, shares=True)
+        return shared if _agree(plain, shared, longest) and not _leaks(shared, longest) else plain
 
     def log_probabilities(self, pairs: Sequence[EncodedPair]) -> Tensor:
         """Log-probabilities of chosen and rejected answers, summed over their tokens; [pairs, 2] in fp32."""
@@ -87,7 +88,6 @@ class Policy:
         """A row for each answer, behind a prompt of its own."""
         texts = [(pair.prompt, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
         longest = max(len(prompt) + len(answer) for prompt, answer in texts)
-        start = min(len(prompt) for prompt, _ in texts) - 1
         ids = torch.full((len(texts), longest), self.padding)
         there = torch.zeros((len(texts), longest), dtype=torch.long)
         answered = torch.zeros((len(texts), longest), dtype=torch.bool)
@@ -97,14 +97,54 @@ class Policy:
             there[index, :end] = 1
             answered[index, len(prompt) : end] = True
         ids, there, answered = (each.to(self.device) for each in (ids, there, answered))
-        output = self.module(input_ids=ids, attention_mask=there, use_cache=False, logits_to_keep=longest - start)
-        logits = output.logits[:, start - longest : -1].float()
-        targets = ids[:, start + 1 :]
-        scores: Tensor = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
-        return scores.masked_fill(~answered[:, start + 1 :], 0.0).sum(1).view(-1, 2)
+        rows, columns = answered.nonzero(as_tuple=True)
+        if self.plain:
+            output = self.module.base_model(input_ids=ids, attention_mask=there, use_cache=False)
+            states = output.last_hidden_state[rows, columns - 1]
+            scores = token_log_probabilities(states, self.module.get_output_embeddings().weight, ids[rows, columns])
+        else:
+            logits = self.module(input_ids=ids, attention_mask=there, use_cache=False).logits[rows, columns - 1].float()
+            scores = logits.gather(1, ids[rows, columns].unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
+        return scores.new_zeros(len(texts)).index_add(0, rows, scores).view(-1, 2)
+
+
+def _agree(one: Policy, other: Policy, pair: EncodedPair) -> bool:
+    def asked() -> bool:
+        difference = (one.log_probabilities([pair]) - other.log_probabilities([pair])).abs()
+        return _per_token(difference, pair) <= _TOLERANCE[one.precision]
+
+    return _tried(asked, otherwise=False)
+
+
+def _leaks(policy: Policy, pair: EncodedPair) -> bool:
+    """Whether the score of the rejected answer depends on the chosen one."""
+    changed = EncodedPair(pair.prompt, (pair.chosen[-1],) * len(pair.chosen), pair.rejected)
+
+    def asked() -> bool:
+        found = policy.log_probabilities([pair]) - policy.log_probabilities([changed])
+        return float(found[0, 1].abs()) / len(pair.rejected) > _LEAK
+
+    return _tried(asked, otherwise=True)
+
+
+def _per_token(difference: Tensor, pair: EncodedPair) -> float:
+    return max(float(difference[0, 0]) / len(pair.chosen), float(difference[0, 1]) / len(pair.rejected))
+
+
+def _tried(asked: Callable[[], bool], *, otherwise: bool) -> bool:
+    """An answer, or what is assumed of an architecture that does not take what it is given."""
+    with torch.no_grad():
+        try:
+            return asked()
+        except torch.OutOfMemoryError:
+            raise
+        except (TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError):
+            return otherwise
 
 
 def _has_plain_head(module: Any) -> bool:
-    """Whether logits are the product of hidden states and a matrix, as far as the layer itself tells."""
-    head = module.get_output_embeddings()
-    return type(head) is torch.nn.Linear and getattr(head, "bias", None) is None and module.base_model is not module
+    """Whether logits are the product of hidden states and a matrix, as far as layer and configuration tell."""
+    head, settings = module.get_output_embeddings(), module.config.get_text_config()
+    if type(head) is not torch.nn.Linear or getattr(head, "bias", None) is not None or module.base_model is module:
+        return False
+    return all(getattr(settings, name, None) in {None, 0, 1} for name in _CHANGES_LOGITS)

@@ -14,7 +14,7 @@ from aifw.training.kinds import DpoSettings, next_smaller
 
 
 class Shrink(Exception):
-    """The engine asked for less memory; the checkpoint is written."""
+    """The engine asked for less memory; the checkpoint is written. Ends an attempt, not the job."""
 
 
 class Watch:
@@ -29,6 +29,10 @@ class Watch:
     def __init__(self, job: Job[DpoSettings], progress: checkpoint.Progress, steps: int) -> None:
         self.job, self.progress, self.steps = job, progress, steps
         self.first = progress.step
+        self.begin()
+
+    def begin(self) -> None:
+        """The first step begins now."""
         self.started = self.saved = time.monotonic()
 
     def after_step(self, measures: Mapping[str, float], model: Any, optimizer: Any) -> None:

@@ -24,8 +24,11 @@ from aifw.models.load import load, quiet
 from aifw.models.pairs import Encoded
 from aifw.models.tiny import write_tiny_model
 from aifw.training import dpo
-from aifw.training.kinds import Dpo, DpoSettings, micro_batch
+from aifw.training.adapter import add_adapter, drop_in_adapter_only
+from aifw.training.checkpoint import Progress
+from aifw.training.kinds import Dpo, DpoSettings, LoraSettings, micro_batch
 from aifw.training.losses import LOSSES
+from aifw.training.watch import Watch
 
 HERE = Machine("here", Cpu("any", 2), Memory(8 * 1024**3, 8 * 1024**3))
 
@@ -223,18 +226,31 @@ def test_a_target_that_fits_no_layer(tmp_path: Path, inputs: dict[str, Input]) -
         dpo.train(_job(tmp_path, "a", inputs, lora={"target_modules": ["flux_capacitor"]}))
 
 
-def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, inputs: dict[str, Input]) -> None:
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, inputs: dict[str, Input], number: float) -> None:
+    progress = Progress("run", step=2)
+    watch = Watch(_job(tmp_path, "a", inputs), progress, 5)
+    good = {"loss": 0.5, "margin": 0.1, "accuracy": 1.0, "learning_rate": 1e-3, "grad_norm": 1.0}
+    watch.after_step(good, None, None)
+    with pytest.raises(JobError, match=f"the loss is {number} at step 4 of 5"):
+        watch.after_step(good | {"loss": number}, None, None)
+    with pytest.raises(JobError, match="the loss is 0.5 at step 5 of 5"):
+        watch.after_step(good | {"grad_norm": number}, None, None)
+    assert len(progress.history) == 1
+
+
+def test_a_reference_that_is_no_number_ends_the_run(tmp_path: Path, inputs: dict[str, Input]) -> None:
     broken = write_tiny_model(tmp_path / "broken")
     weights = load_file(broken.path / "model.safetensors")
     weights["model.norm.weight"][:] = 1e38
     save_file(weights, broken.path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(JobError, match="the loss is nan at step 1 of 5"):
+    with pytest.raises(JobError, match="a probability that is not a number"):
         dpo.train(_job(tmp_path, "a", inputs | {"model": broken}))
     assert not (tmp_path / "a/checkpoints").exists()
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss_falls(tmp_path: Path, inputs: dict[str, Input], loss: str) -> None:
+def test_every_loss_widens_the_margin(tmp_path: Path, inputs: dict[str, Input], loss: str) -> None:
     job = _job(tmp_path, loss, inputs, loss=loss, label_smoothing=0.1, epochs=4, effective_batch=6)
     dpo.train(job)
     curve = json.loads((job.out / "adapter/metrics.json").read_text())["curve"]
@@ -261,8 +277,51 @@ def test_steps_are_those_of_trl(tmp_path: Path, inputs: dict[str, Input], loss: 
         assert torch.allclose(weight, adapters[1][name], atol=2e-4), name
 
 
+def test_a_second_run_does_not_score_the_reference_again(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    def units(name: str, **changes: Any) -> set[str]:
+        seen = set()
+
+        def report(event: str, data: Mapping[str, Any]) -> None:
+            if event == "progress":
+                seen.add(data["unit"])
+
+        dpo.train(_job(tmp_path, name, inputs, report=report, **changes))
+        return seen
+
+    assert units("first") == {"reference pair", "step"}
+    assert units("second", learning_rate=1e-3, micro_batch=1) == {"step"}
+    assert units("third", max_pairs=8) == {"reference pair", "step"}
+
+
+def test_a_model_that_cannot_share_prompts_is_trained_all_the_same(
+    tmp_path: Path, inputs: dict[str, Input], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = _job(tmp_path, "shared", inputs)
+    dpo.train(shared)
+    monkeypatch.setattr("aifw.training.policy._has_plain_head", lambda _module: False)
+    asking = _Asking(2, stop=True)
+    with pytest.raises(JobStopped):
+        dpo.train(_job(tmp_path, "apart", inputs, asked=asking.control, report=asking))
+    assert any(note.startswith("prompts are computed for each answer") for note in asking.notes)
+    apart = _job(tmp_path, "apart", inputs, resume=latest_checkpoint(tmp_path / "apart/checkpoints"))
+    dpo.train(apart)
+    ours, theirs = (load_file(job.out / "adapter/adapter_model.safetensors") for job in (shared, apart))
+    assert all(torch.allclose(ours[name], theirs[name], atol=2e-4) for name in theirs)
+
+
+def test_dropout_is_the_adapters_alone(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "model")
+    module = load(tmp_path / "model").module
+    module.model.embed_tokens = torch.nn.Sequential(module.model.embed_tokens, torch.nn.Dropout(0.5))
+    with quiet():
+        model = add_adapter(module, LoraSettings(dropout=0.2), 0)
+    drop_in_adapter_only(model)
+    dropping = {each.p for each in model.modules() if isinstance(each, torch.nn.Dropout) and each.training}
+    assert dropping == {0.2}
+
+
 def test_trl_resumes_with_the_same_bytes(tmp_path: Path, inputs: dict[str, Input]) -> None:
-    changes = {"epochs": 2, "micro_batch": 2, "trainer": "trl"}
+    changes = {"epochs": 2, "micro_batch": 2, "trainer": "trl", "loss": "exo_pair", "lora": {"r": 4, "dropout": 0.2}}
     whole = _job(tmp_path, "whole", inputs, **changes)
     dpo.train(whole)
     asking = _Asking(4, stop=True)

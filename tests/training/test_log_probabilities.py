@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from aifw.training import log_probabilities
 from aifw.training.log_probabilities import token_log_probabilities
@@ -42,10 +45,20 @@ def test_a_weight_that_is_trained_gets_its_gradient() -> None:
 
 def test_nothing_is_kept_where_no_gradient_is_wanted() -> None:
     states, weight, tokens = _problem()
-    with torch.no_grad():
-        found = token_log_probabilities(states, weight, tokens)
-    assert not found.requires_grad
-    assert torch.allclose(found.double(), _expected(states, weight, tokens).detach(), atol=1e-5)
+    products = 0
+
+    class Counting(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+            nonlocal products
+            products += function is torch.Tensor.__matmul__ or function is torch.Tensor.matmul
+            return function(*arguments, **(named or {}))
+
+    for context, expected in ((torch.no_grad(), 1), (torch.inference_mode(), 1), (torch.enable_grad(), 2)):
+        products = 0
+        with context, Counting():
+            found = token_log_probabilities(states, weight, tokens)
+        assert products == expected
+        assert torch.allclose(found.detach().double(), _expected(states, weight, tokens).detach(), atol=1e-5)
 
 
 def test_hopeless_tokens_have_finite_gradients() -> None:
