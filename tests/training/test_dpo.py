@@ -234,7 +234,7 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, inputs: dict[str,
     watch.after_step(good, None, None)
     with pytest.raises(JobError, match=f"the loss is {number} at step 4 of 5"):
         watch.after_step(good | {"loss": number}, None, None)
-    with pytest.raises(JobError, match="the loss is 0.5 at step 5 of 5"):
+    with pytest.raises(JobError, match=r"the loss is 0\.5 at step 5 of 5"):
         watch.after_step(good | {"grad_norm": number}, None, None)
     assert len(progress.history) == 1
 
