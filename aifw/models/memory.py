@@ -26,7 +26,7 @@ FORMATS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 WORKERS = {
     "training": 359e6,
-    "adapting": 288e6,
+    "adapting": 303e6,
     "torch": 294e6,
     "embedding": 288e6,
     "conversion": 318e6,
