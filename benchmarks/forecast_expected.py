@@ -65,7 +65,8 @@ def parts_of(run: Run) -> dict[str, float]:
         worker: Literal["training", "adapting"] = "adapting" if run.task == "dpo" else "training"
         moments = [training(shape, _training(run), mapped=mapped, worker=worker)]
         if run.task == "dpo":
-            moments.append(merging(shape, mapped=is_mapped(shape, "cpu"), worker=worker))
+            assert run.rank is not None
+            moments.append(merging(shape, run.rank, mapped=is_mapped(shape, "cpu"), worker=worker))
         return max(moments, key=lambda parts: sum(parts.values()))
     if run.task == "score":
         return scoring(shape, run.prompt, run.answer, mapped=mapped, shared=False, varied=run.varied)

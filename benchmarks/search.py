@@ -180,7 +180,7 @@ def _seconds(batch: int) -> float:
 
 
 def _has_avx512() -> bool:
-    """Whether OpenBLAS can use its kernels for it. On processors newer than it, it takes those of Haswell, which are half as fast."""
+    """Whether OpenBLAS can use its kernels for it, which it does not by itself on processors that are newer than it."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
     except OSError:
@@ -196,13 +196,14 @@ def _asked(request: dict[str, Any]) -> dict[str, Any]:
     """
     threads = str(request["threads"])
     environment = dict.fromkeys(POOLS, threads) | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if _has_avx512() and "OPENBLAS_CORETYPE" not in os.environ:
+    if _has_avx512():
         environment["OPENBLAS_CORETYPE"] = "SkylakeX"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
     script = Path(__file__).with_name("search_parts.py")
     done = subprocess.run(
         [sys.executable, script, json.dumps(request)],
         env={
-            **os.environ,
+            **inherited,
             **environment,
             "PYTHONPATH": os.pathsep.join(filter(None, [os.fspath(script.parents[1]), os.environ.get("PYTHONPATH")])),
         },

@@ -97,12 +97,22 @@ def training(
     return max(({**fixed, **moment} for moment in moments), key=lambda parts: sum(parts.values()))
 
 
-def merging(shape: Shape, *, mapped: bool, worker: Literal["training", "adapting"] = "training") -> dict[str, float]:
-    """Parts of a process that adds an adapter to the weights, in fp32, and writes them in the format they came in."""
+def merging(
+    shape: Shape, rank: int, *, mapped: bool, worker: Literal["training", "adapting"] = "training"
+) -> dict[str, float]:
+    """Parts of a process that adds an adapter to the weights, in fp32, and writes them in the format they came in.
+
+    Args:
+        shape: Of the model.
+        rank: Of the adapter, which is there as it is read and as PEFT holds it.
+        mapped: Weights that are only read stay in their file; those that are added to do not.
+        worker: What is imported: TRL, or PEFT only.
+    """
     stored = 0.0 if shape.stored == "float32" else shape.stored_bytes
     return {
         "worker": WORKERS[worker],
         "trainer": _LOOP_BYTES,
+        "adapter": 2 * FLOAT * shape.lora(rank),
         "weights": FLOAT * shape.linear if mapped else shape.weights() + stored,
     }
 

@@ -230,7 +230,7 @@ def dpo_parts(
     worker: Literal["training", "adapting"] = "training" if settings.trainer == "trl" else "adapting"
     moments = (
         training(shape, dpo_training(settings, pairs, longest, precision), mapped=mapped, worker=worker),
-        merging(shape, mapped=is_mapped(shape, "cpu"), worker=worker),
+        merging(shape, settings.lora.r, mapped=is_mapped(shape, "cpu"), worker=worker),
     )
     return max(moments, key=lambda parts: sum(parts.values()))
 

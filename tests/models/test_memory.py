@@ -202,7 +202,7 @@ def test_inference_adds_up(shape: Shape, prompt: int, answer: int) -> None:
         assert total(embedding(shape, Batch(4, prompt), mapped=mapped)) > WORKERS["embedding"]
         plain = total(openvino_conversion(shape, mapped=mapped, compressed=False))
         assert total(openvino_conversion(shape, mapped=mapped, compressed=True)) > plain
-        assert total(merging(shape, mapped=mapped)) > WORKERS["training"]
+        assert total(merging(shape, 8, mapped=mapped)) > WORKERS["training"]
     assert total(openvino(shape, Batch(1, prompt), weight_bytes=1)) < total(
         openvino(shape, Batch(1, prompt), weight_bytes=4)
     )
