@@ -41,7 +41,7 @@ class Rows:
     answer: Tensor
 
 
-def lay_rows(pairs: Sequence[EncodedPair], padding: int, device: str, dtype: dtype) -> Rows:
+def lay_rows(pairs: Sequence[EncodedPair], padding: int, device: str, dtype: dtype, multiple: int = 1) -> Rows:
     """One row a pair.
 
     Args:
@@ -49,10 +49,12 @@ def lay_rows(pairs: Sequence[EncodedPair], padding: int, device: str, dtype: dty
         padding: Token for the ends of shorter rows.
         device: Where the batch is wanted.
         dtype: Of the mask: the format attention is computed in, so that no block has to convert it.
+        multiple: Length and number of answer tokens are filled up to one of it. What is added belongs to an answer of its own, behind the others.
     """
     import torch
 
     longest = max(len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs)
+    longest += -longest % multiple
     ids = torch.full((len(pairs), longest), padding)
     positions = torch.zeros((len(pairs), longest), dtype=torch.long)
     mask = torch.full((len(pairs), 1, longest, longest), -math.inf, dtype=dtype).triu_(1)
@@ -72,5 +74,9 @@ def lay_rows(pairs: Sequence[EncodedPair], padding: int, device: str, dtype: dty
         row += [index] * (end - prompt)
         tokens += [*pair.chosen, *pair.rejected]
         answer += [2 * index] * len(pair.chosen) + [2 * index + 1] * len(pair.rejected)
+    added = -len(tokens) % multiple
+    for places in (row, column, tokens):
+        places.extend([0] * added)
+    answer.extend([2 * len(pairs)] * added)
     lists = [torch.tensor(each, device=device) for each in (row, column, tokens, answer)]
     return Rows(ids.to(device), positions.to(device), mask.to(device), *lists)

@@ -25,6 +25,8 @@ _TRIED_TOKENS = 32
 """Of each answer, when the output layer is tried: all logits of those are there at once."""
 _TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 """Of the mean log-probability of a token, between two ways to compute it."""
+_MULTIPLE = 64
+"""Of lengths in bf16: oneDNN keeps code and buffers for every shape of a product that it has seen, some megabytes for each."""
 _LEAK = 1e-3
 """The same between two runs of one way of which one has another chosen answer: what the rejected one gets must not depend on it."""
 _CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
@@ -77,12 +79,12 @@ class Policy:
 
     def _shared(self, pairs: Sequence[EncodedPair]) -> Tensor:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        rows = lay_rows(pairs, self.padding, self.device, dtype)
+        rows = lay_rows(pairs, self.padding, self.device, dtype, 1 if dtype is torch.float32 else _MULTIPLE)
         states = self.module.base_model(
             input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
         ).last_hidden_state[rows.row, rows.column]
         scores = token_log_probabilities(states, self.module.get_output_embeddings().weight, rows.tokens)
-        return scores.new_zeros(2 * len(pairs)).index_add(0, rows.answer, scores).view(-1, 2)
+        return scores.new_zeros(2 * len(pairs) + 1).index_add(0, rows.answer, scores)[:-1].view(-1, 2)
 
     def _apart(self, pairs: Sequence[EncodedPair]) -> Tensor:
         """A row for each answer, behind a prompt of its own."""

@@ -40,6 +40,14 @@ def test_each_token_of_an_answer_is_predicted_by_the_one_before_it(pairs: list[E
             assert found[2 * index + side] == list(zip(before, answer, strict=True))
 
 
+def test_shapes_are_filled_up_to_a_multiple() -> None:
+    rows = lay_rows([EncodedPair((1,), (2,), (3,)), EncodedPair((4, 5), (6, 7), (8,))], 9, "cpu", torch.float32, 8)
+    assert rows.ids.shape == (2, 8)
+    assert rows.mask.shape == (2, 1, 8, 8)
+    assert rows.answer.tolist() == [0, 1, 2, 2, 3, 4, 4, 4]
+    assert len(rows.tokens) == len(rows.row) == len(rows.column) == 8
+
+
 def test_rows_end_with_padding() -> None:
     rows = lay_rows([EncodedPair((1,), (2,), (3,)), EncodedPair((4, 5), (6, 7), (8,))], 9, "cpu", torch.float32)
     assert rows.ids.tolist() == [[1, 2, 3, 9, 9], [4, 5, 6, 7, 8]]
