@@ -12,7 +12,7 @@ from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.kind import Estimate, Forecast, History, Past
 from aifw.models.memory import Batch, bytes_each, is_mapped
 from aifw.models.memory_inference import embedding, generation, openvino, openvino_conversion, scoring
-from aifw.models.memory_training import Training, merging, training
+from aifw.models.memory_training import Training, merging, on_pairs, training
 from aifw.models.size import Shape
 from aifw.models.speed import seconds_for
 from aifw.models.work import (
@@ -82,8 +82,10 @@ def parts_of(run: Run) -> dict[str, float]:
 def _training(run: Run) -> Training:
     width = bytes_each(run.precision)
     if run.task == "dpo":
-        batch = Batch(run.batch, run.prompt + 2 * run.answer, bytes_each=width, masks_once=True)
-        return Training(batch, run.rank, run.accumulate > 1, head="answers", answers=2 * run.batch * run.answer)
+        assert run.rank is not None
+        return on_pairs(
+            run.batch, run.prompt, run.answer, rank=run.rank, accumulates=run.accumulate > 1, bytes_each=width
+        )
     rows = run.batch * (2 if run.task == "trl_dpo" else 1)
     return Training(
         Batch(rows, run.prompt + run.answer, run.varied, run.attention, width),

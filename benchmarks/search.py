@@ -180,7 +180,7 @@ def _seconds(batch: int) -> float:
 
 
 def _has_avx512() -> bool:
-    """Whether OpenBLAS can use its kernels for it, which it does not by itself on processors that are newer than it."""
+    """Whether OpenBLAS can use its kernels for it. Releases older than the processor do not find that out by themselves."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
     except OSError:

@@ -9,6 +9,7 @@ largest matrix. What blocks keep follows from the formulas that PyTorch's autogr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 from aifw.models.memory import FLOAT, WORKERS, Batch
@@ -23,6 +24,9 @@ of it, a mask of bytes."""
 
 ANSWER_LOGITS = 1 << 24
 """Most logits of `aifw.training.log_probabilities` at once."""
+
+HALF_MULTIPLE = 64
+"""Of lengths and numbers of answer tokens in bf16: oneDNN keeps code and buffers, some megabytes, for every shape of a product that it has seen."""
 
 _LOOP_BYTES = 33e6
 """Trainer, data set, tokenizer and what libraries load or keep once a training begins. Measured."""
@@ -50,6 +54,25 @@ class Training:
     head: Literal["tiled", "whole", "answers"] = "tiled"
     answers: float = 0.0
     reference: bool = False
+
+
+def on_pairs(
+    pairs: int, prompt: float, answer: float, *, rank: int, accumulates: bool = False, bytes_each: int = FLOAT
+) -> Training:
+    """Training of a LoRA adapter on pairs, a row each: the prompt and both answers.
+
+    Args:
+        pairs: Computed at once.
+        prompt: Tokens of a prompt.
+        answer: Tokens of an answer.
+        rank: Of the adapter.
+        accumulates: More than one micro-batch goes into a step.
+        bytes_each: Of a number in the format computed in; in bf16, sizes are filled up to a multiple.
+    """
+    multiple = HALF_MULTIPLE if bytes_each < FLOAT else 1
+    length, answers = (multiple * ceil(size / multiple) for size in (prompt + 2 * answer, 2 * pairs * answer))
+    batch = Batch(pairs, length, bytes_each=bytes_each, masks_once=True)
+    return Training(batch, rank, accumulates, head="answers", answers=answers)
 
 
 def training(

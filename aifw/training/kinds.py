@@ -14,7 +14,7 @@ from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
 from aifw.models.kinds import TextModel
 from aifw.models.memory import Batch, bytes_each, estimated, is_mapped, largest_batch
-from aifw.models.memory_training import Training, merging, training
+from aifw.models.memory_training import Training, merging, on_pairs, training
 from aifw.models.size import TEMPLATE_TOKENS, Shape, tokens_of
 from aifw.models.speed import seconds_for
 from aifw.models.work import Work, answers_work, micro_step, optimizer_step
@@ -248,8 +248,7 @@ def dpo_training(settings: DpoSettings, pairs: int, tokens: tuple[float, float],
     accumulates = pairs < settings.effective_batch
     if settings.trainer == "trl":
         return Training(Batch(2 * pairs, prompt + answer, bytes_each=width), settings.lora.r, accumulates)
-    batch = Batch(pairs, prompt + 2 * answer, bytes_each=width, masks_once=True)
-    return Training(batch, settings.lora.r, accumulates, head="answers", answers=2 * pairs * answer)
+    return on_pairs(pairs, prompt, answer, rank=settings.lora.r, accumulates=accumulates, bytes_each=width)
 
 
 def dpo_work(

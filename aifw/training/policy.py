@@ -15,6 +15,7 @@ import torch
 
 from aifw.models.chat import EncodedPair
 from aifw.models.load import LanguageModel
+from aifw.models.memory_training import HALF_MULTIPLE
 from aifw.training.log_probabilities import token_log_probabilities
 from aifw.training.pair_rows import lay_rows
 
@@ -25,8 +26,6 @@ _TRIED_TOKENS = 32
 """Of each answer, when the output layer is tried: all logits of those are there at once."""
 _TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 """Of the mean log-probability of a token, between two ways to compute it."""
-_MULTIPLE = 64
-"""Of lengths in bf16: oneDNN keeps code and buffers for every shape of a product that it has seen, some megabytes for each."""
 _LEAK = 1e-3
 """The same between two runs of one way of which one has another chosen answer: what the rejected one gets must not depend on it."""
 _CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
@@ -79,7 +78,7 @@ class Policy:
 
     def _shared(self, pairs: Sequence[EncodedPair]) -> Tensor:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
-        rows = lay_rows(pairs, self.padding, self.device, dtype, 1 if dtype is torch.float32 else _MULTIPLE)
+        rows = lay_rows(pairs, self.padding, self.device, dtype, 1 if dtype is torch.float32 else HALF_MULTIPLE)
         states = self.module.base_model(
             input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
         ).last_hidden_state[rows.row, rows.column]
