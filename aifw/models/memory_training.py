@@ -45,6 +45,7 @@ class Training:
             of the tokens of answers only, in chunks, with their gradients, as `aifw.training.log_probabilities` computes them.
         answers: Positions that predict tokens of answers, in all rows.
         reference: A second copy of the model is in memory.
+        magnitudes: The adapter has one for every output, so each layer computes the norms of its summed weights (DoRA).
     """
 
     batch: Batch
@@ -54,18 +55,19 @@ class Training:
     head: Literal["tiled", "whole", "answers"] = "tiled"
     answers: float = 0.0
     reference: bool = False
+    magnitudes: bool = False
 
 
 def on_pairs(
-    pairs: int, prompt: float, answer: float, *, rank: int, accumulates: bool = False, bytes_each: int = FLOAT
+    pairs: int, prompt: float, answer: float, *, rank: int | None, accumulates: bool = False, bytes_each: int = FLOAT
 ) -> Training:
-    """Training of a LoRA adapter on pairs, a row each: the prompt and both answers.
+    """Training on pairs, a row each: the prompt and both answers.
 
     Args:
         pairs: Computed at once.
         prompt: Tokens of a prompt.
         answer: Tokens of an answer.
-        rank: Of the adapter.
+        rank: Of the adapter, or None if every weight is trained.
         accumulates: More than one micro-batch goes into a step.
         bytes_each: Of a number in the format computed in; in bf16, sizes are filled up to a multiple.
     """
@@ -88,12 +90,12 @@ def training(
     """
     batch, full, tiled = how.batch, how.rank is None, how.head == "tiled"
     states = batch.bytes_each * batch.tokens * shape.hidden
-    block = saved_by_block(shape, batch, how.rank)
+    block = saved_by_block(shape, batch, how.rank, magnitudes=how.magnitudes)
     trained = shape.parameters if how.rank is None else shape.lora(how.rank)
     gradients = FLOAT * trained
     fixed = {
         "worker": WORKERS[worker],
-        "weights": 0.0 if mapped and not full else shape.weights(batch.bytes_each),
+        "weights": _weights(shape, how, mapped=mapped),
         "reference": shape.weights(batch.bytes_each) if how.reference and not mapped else 0.0,
         "adapter": 0.0 if full else gradients,
         "optimizer": 2 * gradients,
@@ -109,7 +111,11 @@ def training(
     passing = backward_of_block(shape, batch)
     ends = (2.0 if tiled else 3.0) * states if full else 0.0
     moments = [
-        {"gradients": max(early, output if tiled else 0.0), "activations": kept + ends, "logits": head(shape, how)},
+        {
+            "gradients": max(early, 0.0 if how.head == "whole" else output),
+            "activations": kept + ends,
+            "logits": head(shape, how),
+        },
         {"gradients": max(early, output), "activations": kept + again + passing},
         {
             "gradients": max(early, gradients - of_block),
@@ -140,7 +146,7 @@ def merging(
     }
 
 
-def saved_by_block(shape: Shape, batch: Batch, rank: int | None) -> float:
+def saved_by_block(shape: Shape, batch: Batch, rank: int | None, *, magnitudes: bool = False) -> float:
     """Bytes one block keeps for its backward pass.
 
     Inputs of both norms and what comes out of them, queries, keys, values, attention's output, and every product of the feed-forward
@@ -149,7 +155,8 @@ def saved_by_block(shape: Shape, batch: Batch, rank: int | None) -> float:
     normalised input as well; an adapter needs what its first matrix gives.
 
     In a format of fewer bytes norms keep their inputs in fp32, and an adapter, whose weights stay in fp32, keeps a copy of its own of its
-    input and of its weights in that format: PEFT casts the input for each, autocast casts both again.
+    input and of its weights in that format: PEFT casts the input for each, autocast casts both again. Magnitudes of outputs (DoRA) have both
+    sums they scale kept.
     """
     hidden, inner, queries = shape.hidden, shape.intermediate, shape.queries
     eager = batch.attention == "eager"
@@ -157,6 +164,8 @@ def saved_by_block(shape: Shape, batch: Batch, rank: int | None) -> float:
     per_token = 4 * hidden + 2 + (4 if shape.gated else 2) * inner + 2 * queries + 2 * keys
     per_token += 2 * hidden if rank is None else (7 if shape.gated else 6) * rank
     per_token += shape.heads * (batch.length if eager else 1)
+    if magnitudes:
+        per_token += 2 * shape.outputs
     if batch.padded and not eager and not batch.masks_once:
         per_token += batch.length
     kept = batch.bytes_each * batch.tokens * per_token
@@ -183,6 +192,12 @@ def head(shape: Shape, how: Training) -> float:
     if how.head == "whole":
         # The log-softmax that was kept, the gradient by it, and the gradient by the logits.
         return 3 * FLOAT * batch.tokens * shape.vocabulary
+    if how.head == "answers" and how.rank is None:
+        # Made again in the backward pass: logits, their exponentials and the gradient by each, and a second gradient of the layer.
+        chunk = min(how.answers * shape.vocabulary, ANSWER_LOGITS)
+        return (
+            4 * FLOAT * chunk + FLOAT * shape.embedding + batch.bytes_each * (how.answers + batch.tokens) * shape.hidden
+        )
     if how.head == "answers":
         # States at those positions, the gradient by each, and that by all states.
         states = batch.bytes_each * (2 * how.answers + batch.tokens) * shape.hidden
@@ -193,6 +208,16 @@ def head(shape: Shape, how: Training) -> float:
     states = 2 * batch.bytes_each * batch.tokens * shape.hidden
     buffers = TILE_BUFFERS * FLOAT + batch.bytes_each
     return buffers * tokens * min(shape.vocabulary, TILE_VOCABULARY) + states
+
+
+def _weights(shape: Shape, how: Training, *, mapped: bool) -> float:
+    if how.rank is None:
+        # In fp32, and for narrower arithmetic the copies that autocast keeps until the backward pass is through.
+        narrow = how.batch.bytes_each if how.batch.bytes_each < FLOAT else 0
+        return shape.weights(FLOAT) + narrow * shape.parameters
+    # Norms of summed weights: the product of the two thin matrices, that scaled, the sum and its squares.
+    norms = 4 * FLOAT * shape.hidden * shape.intermediate if how.magnitudes else 0.0
+    return norms + (0.0 if mapped else shape.weights(how.batch.bytes_each))
 
 
 def _largest(shape: Shape, rank: int | None) -> float:

@@ -122,6 +122,11 @@ class Shape:
         """Bytes of the weights in memory."""
         return self.parameters * bytes_each
 
+    @property
+    def outputs(self) -> float:
+        """Outputs of all linear layers of a block."""
+        return 2 * self.hidden + (2 if self.gated else 1) * self.intermediate + self.queries + 2 * self.keys
+
     def lora(self, rank: int) -> float:
         """Number of weights of a LoRA adapter on all linear layers of every block: `rank` rows and columns of each matrix."""
         attention = 4 * self.hidden + 2 * self.queries + 2 * self.keys

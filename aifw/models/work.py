@@ -29,6 +29,8 @@ _LOGITS_WHOLE = 4
 """The same of the loss of transformers, both passes: product, log-softmax, and the gradient by each."""
 _LOGITS_ANSWERS, _LOGITS_REFERENCE = 3, 2
 """The same of `aifw.training.log_probabilities`: the product, and what is written over it, with and without gradients."""
+_LOGITS_AGAIN = 8
+"""The same of the first where the output layer is trained and its logits are made twice: product, exponentials, twice, and the gradient."""
 _LOGITS_SCORED = 3
 """The same of scores without gradients: product, difference to the largest, exponentials."""
 _OPTIMIZER_NUMBERS = 14
@@ -95,14 +97,28 @@ def blocks(shape: Shape, batch: Batch, *, before: float = 0.0) -> Work:
 def adapter(shape: Shape, batch: Batch, rank: int) -> Work:
     """What the forward pass of all blocks has to do besides where every linear layer has a LoRA adapter."""
     weights = shape.lora(rank)
-    outputs = 2 * shape.hidden + (2 if shape.gated else 1) * shape.intermediate + shape.queries + 2 * shape.keys
     # The second product, that scaled, and the sum with the layer's own output.
-    numbers = batch.tokens * shape.layers * (3 * outputs + _linear_layers(shape) * rank)
+    numbers = batch.tokens * shape.layers * (3 * shape.outputs + _linear_layers(shape) * rank)
     return Work(
         operations=2 * batch.tokens * weights,
         read=batch.bytes_each * weights,
         made=batch.bytes_each * numbers,
         calls=_CALLS_OF_ADAPTER * _linear_layers(shape) * shape.layers,
+    )
+
+
+def norms(shape: Shape, batch: Batch, rank: int) -> Work:
+    """What magnitudes of outputs add to the forward pass of all blocks (DoRA): norms of summed weights, and outputs scaled by them.
+
+    PEFT multiplies the thin matrices out, by way of an identity, for every layer and pass.
+    """
+    weights = sum(inputs * outputs for inputs, outputs in _matrices(shape)) * shape.layers
+    identities = sum(inputs * inputs for inputs, _ in _matrices(shape)) * shape.layers
+    return Work(
+        operations=2 * rank * (weights + identities),
+        read=batch.bytes_each * weights,
+        made=FLOAT * (4 * weights + identities) + batch.bytes_each * 3 * batch.tokens * shape.layers * shape.outputs,
+        calls=20 * _linear_layers(shape) * shape.layers,
     )
 
 
@@ -160,6 +176,8 @@ def micro_step(shape: Shape, how: Training, *, computes_reference: bool = False)
     forward = blocks(shape, batch)
     if how.rank is not None:
         forward += adapter(shape, batch, how.rank)
+        if how.magnitudes:
+            forward += norms(shape, batch, how.rank)
     done = forward.times(1 + how.checkpointing) + backward(shape, batch, how.rank)
     if full:
         # The embedding of tokens gets a gradient of its full size, whatever tokens there are.
@@ -167,7 +185,7 @@ def micro_step(shape: Shape, how: Training, *, computes_reference: bool = False)
     if how.head == "whole":
         done += output(shape, batch.tokens, _LOGITS_WHOLE, 3 if full else 2)
     elif how.head == "answers":
-        done += output(shape, how.answers, _LOGITS_ANSWERS, 2)
+        done += output(shape, how.answers, *((_LOGITS_AGAIN, 4) if full else (_LOGITS_ANSWERS, 2)))
     else:
         done += output(shape, batch.tokens, _LOGITS_FORWARD + _LOGITS_BACKWARD, 4 if full else 3)
     if computes_reference:
@@ -240,6 +258,13 @@ def openvino_conversion_work(shape: Shape, *, compressed: bool) -> Work:
 
 def _linear_layers(shape: Shape) -> int:
     return 7 if shape.gated else 6
+
+
+def _matrices(shape: Shape) -> list[tuple[float, float]]:
+    """Inputs and outputs of every linear layer of a block."""
+    hidden, inner, queries, keys = shape.hidden, shape.intermediate, shape.queries, shape.keys
+    up = [(hidden, inner)] * (2 if shape.gated else 1)
+    return [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden), *up, (inner, hidden)]
 
 
 def _made_by_block(shape: Shape, batch: Batch) -> float:

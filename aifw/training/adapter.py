@@ -10,8 +10,13 @@ from aifw.errors import InputInvalid
 from aifw.training.kinds import LoraSettings
 
 
-def lora_config(settings: LoraSettings) -> Any:
-    """The settings as PEFT takes them."""
+def lora_config(settings: LoraSettings, *, dora: bool = False) -> Any:
+    """The settings as PEFT takes them.
+
+    Args:
+        settings: Of the adapter.
+        dora: With a magnitude for every output of a layer beside the two matrices.
+    """
     from peft import LoraConfig
 
     modules = settings.target_modules
@@ -19,18 +24,20 @@ def lora_config(settings: LoraSettings) -> Any:
         r=settings.r,
         lora_alpha=settings.alpha or 2 * settings.r,
         lora_dropout=settings.dropout,
+        use_dora=dora,
         target_modules="all-linear" if modules == "auto" else list(modules),
         task_type="CAUSAL_LM",
     )
 
 
-def add_adapter(module: Any, settings: LoraSettings, seed: int) -> Any:
+def add_adapter(module: Any, settings: LoraSettings, seed: int, *, dora: bool = False) -> Any:
     """Put a LoRA adapter into a model, whose own weights are frozen.
 
     Args:
         module: A causal language model of transformers; it is changed.
         settings: Of the adapter.
         seed: Of its first values.
+        dora: With a magnitude for every output of a layer.
 
     Returns:
         A `PeftModel` around the module.
@@ -43,7 +50,7 @@ def add_adapter(module: Any, settings: LoraSettings, seed: int) -> Any:
 
     torch.manual_seed(seed)
     with naming_the_setting():
-        return get_peft_model(module, lora_config(settings))
+        return get_peft_model(module, lora_config(settings, dora=dora))
 
 
 @contextmanager
@@ -63,3 +70,16 @@ def drop_in_adapter_only(model: Any) -> None:
     for name, module in model.named_modules():
         if name.rpartition(".")[2] == "lora_dropout":
             module.train()
+
+
+def keep_inputs_only(model: Any) -> None:
+    """Have every block keep its input for the backward pass and compute the rest again.
+
+    Blocks do so while they are in training mode; what is inside them stays as it is.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True

@@ -1,10 +1,12 @@
-"""What a training run needs to go on exactly where it was: adapter, optimiser moments and random state, without a pickle."""
+"""What a training run needs to go on exactly where it was: trained weights, optimiser moments and random state, without a pickle."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from aifw.errors import CheckpointInvalid
@@ -24,6 +26,7 @@ class Progress:
         micro_batch: Pairs computed at once since the last change.
         changes: Steps at which the micro-batch was halved, and what it became.
         history: Measures of every step, for people.
+        looks: At pairs that are kept apart: step, accuracy, loss.
     """
 
     run: str
@@ -31,6 +34,7 @@ class Progress:
     micro_batch: int = 1
     changes: list[tuple[int, int]] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
+    looks: list[dict[str, float]] = field(default_factory=list)
 
 
 def trained(model: Any) -> dict[str, Any]:
@@ -38,7 +42,9 @@ def trained(model: Any) -> dict[str, Any]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def save(folder: Path, progress: Progress, model: Any, optimizer: Any) -> None:
+def save(
+    folder: Path, progress: Progress, model: Any, optimizer: Any, best: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Write a checkpoint into an existing folder.
 
     Args:
@@ -46,6 +52,7 @@ def save(folder: Path, progress: Progress, model: Any, optimizer: Any) -> None:
         progress: How far the run is.
         model: Its trainable parameters are saved.
         optimizer: An AdamW, plain or wrapped by accelerate.
+        best: Weights that are to be kept, by name.
     """
     import torch
     from safetensors.torch import save_file
@@ -56,6 +63,7 @@ def save(folder: Path, progress: Progress, model: Any, optimizer: Any) -> None:
         tensors[f"weight/{name}"] = parameter.detach().cpu().contiguous()
         for moment in _MOMENTS:
             tensors[f"{moment}/{name}"] = torch.as_tensor(state[parameter][moment]).detach().cpu().contiguous()
+    tensors |= {f"best/{name}": weight.contiguous() for name, weight in best.items()}
     save_file(tensors, folder / _TENSORS)
     (folder / _STATE).write_text(json.dumps(asdict(progress), sort_keys=True) + "\n", encoding="utf-8")
 
@@ -79,11 +87,11 @@ def read_progress(folder: Path, run: str) -> Progress:
     return progress
 
 
-def restore(folder: Path, model: Any, optimizer: Any) -> Any:
+def restore(folder: Path, model: Any, optimizer: Any) -> tuple[Any, dict[str, Any]]:
     """Put weights and moments of a checkpoint back.
 
     Returns:
-        The random state, to be set right before the next step.
+        The random state, to be set right before the next step, and the weights that were to be kept.
 
     Raises:
         CheckpointInvalid: It does not fit the model or cannot be read.
@@ -102,6 +110,7 @@ def restore(folder: Path, model: Any, optimizer: Any) -> Any:
                     moment: tensors[f"{moment}/{name}"].to("cpu" if moment == "step" else parameter.device)
                     for moment in _MOMENTS
                 }
-        return tensors["random"]
+        best = {name.removeprefix("best/"): tensor for name, tensor in tensors.items() if name.startswith("best/")}
+        return tensors["random"], best
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         raise CheckpointInvalid(f"the checkpoint {folder} does not fit this model: {error}") from error

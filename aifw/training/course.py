@@ -5,9 +5,40 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aifw.hardware.libraries.backend import Backend
+from aifw.models.chat import EncodedPair
+from aifw.training.checkpoint import Progress
 
 MOST_GRADIENT = 1.0
 """Norm that the gradient of a step is scaled down to where it is larger."""
+
+
+@dataclass
+class Course:
+    """All that a training on pairs is given besides its settings.
+
+    Attributes:
+        pairs: Those that are trained on and those that are kept apart, tokenised.
+        reference: Log-probabilities of both answers of each under the model as it came.
+        order: Indices of pairs, `effective_batch` of them a step.
+        apart: Indices of pairs that tell when to stop early.
+        progress: How far it is; counted on.
+        backend: How to compute.
+        resume: Checkpoint to restore, or None.
+        recompute: Blocks keep their inputs only.
+    """
+
+    pairs: Sequence[EncodedPair]
+    reference: Sequence[tuple[float, float]]
+    order: Sequence[int]
+    apart: Sequence[int]
+    progress: Progress
+    backend: Backend
+    resume: Path | None = None
+    recompute: bool = False
 
 
 def lay_out(lengths: Sequence[int], epochs: int, batch: int, seed: int) -> list[int]:

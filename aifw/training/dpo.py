@@ -1,4 +1,4 @@
-"""Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290) of a LoRA adapter.
+"""Direct preference optimisation (Rafailov et al. 2023, arXiv:2305.18290) of a LoRA adapter, or of all weights.
 
 The model is taught to find the chosen answer of each pair more probable, and the rejected one less, than a reference does, which
 is the model as it came. The course of a run, top to bottom: tokenise the pairs, score them under the reference, lay out the order
@@ -16,25 +16,81 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from aifw.errors import InputInvalid, JobError
-from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
-from aifw.job import Job, latest_checkpoint
+from aifw.hardware.libraries.backend import backend_for, measured_beside, use_threads
+from aifw.job import Input, Job, Report, latest_checkpoint
 from aifw.models.chat import EncodedPair
 from aifw.models.kinds import model_files
 from aifw.models.load import LanguageModel, load, quiet
 from aifw.models.pairs import Encoded, choose, encode, read_pairs
 from aifw.models.size import Shape
+from aifw.settings import execution_fields
 from aifw.training import checkpoint, dpo_trl
-from aifw.training.adapter import add_adapter, drop_in_adapter_only
-from aifw.training.course import MOST_GRADIENT, lay_out, learning_rate_factor
-from aifw.training.kinds import DpoSettings, fitting, micro_batch, tokens_computed
+from aifw.training.adapter import add_adapter, drop_in_adapter_only, keep_inputs_only
+from aifw.training.call import Rows, job_for, model_input, pairs_input
+from aifw.training.course import MOST_GRADIENT, Course, lay_out, learning_rate_factor
+from aifw.training.early_stopping import Best, kept_apart
+from aifw.training.kinds import Dpo, DpoSettings, EarlyStopping, fitting, micro_batch, tokens_computed
 from aifw.training.losses import LOSSES, Ratios
-from aifw.training.merge import merge_adapter, save_adapter
+from aifw.training.merge import merge_adapter, save_adapter, write_model
 from aifw.training.policy import Policy
+from aifw.training.ranks import Ranks, together
 from aifw.training.watch import Shrink, Watch
+
+_MOVED_NOTED = 0.1
+"""Of a log-probability, from which on a user is told what rounding the merged weights did."""
+
+
+def fine_tune(
+    model: str | PathLike[str],
+    pairs: str | PathLike[str] | Rows,
+    out: str | PathLike[str],
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    memory: int | None = None,
+    seed: int = 0,
+    report: Report | None = None,
+    **settings: Any,
+) -> Path:
+    """Train from a plain call. A call that was interrupted goes on where it was when it is made again.
+
+        from aifw.training import dpo
+        dpo.fine_tune("SmolLM2-135M-Instruct", "pairs.jsonl", "out", epochs=3, lora={"r": 8})
+
+    Args:
+        model: Folder in the format of transformers.
+        pairs: A file of JSON lines, a folder with `pairs.jsonl`, or rows; each with `prompt`, `chosen` and `rejected`.
+        out: Gets `model`, `adapter`, checkpoints and the reference's scores.
+        device: Where to compute: `cpu`, `xpu:0`, `cuda:0`.
+        threads: How many to use; default all this process may run on.
+        memory: Limit in bytes that micro-batches are fitted to.
+        seed: Of every random choice.
+        report: Called with the name of an event (`progress`, `note`) and its data.
+        settings: As in a spec; see `DpoSettings`.
+
+    Returns:
+        Folder of the trained model.
+
+    Raises:
+        InputInvalid: Model or pairs cannot be used.
+        pydantic.ValidationError: A setting is wrong.
+    """
+    folder = Path(out).expanduser().resolve()
+    wanted = DpoSettings.model_validate({"model": "model", "data": "pairs", **settings})
+    inputs = {"model": model_input(model), "data": pairs_input(pairs, folder / "pairs")}
+    outputs = tuple(Dpo.produces)
+    job = job_for(
+        wanted, inputs, folder, outputs=outputs, device=device, threads=threads, memory=memory, seed=seed, report=report
+    )
+    train(job)
+    rmtree(folder / "checkpoints", ignore_errors=True)
+    return job.output("model")
 
 
 def train(job: Job[DpoSettings]) -> None:
@@ -57,28 +113,36 @@ def train(job: Job[DpoSettings]) -> None:
         policy = Policy.of(model, max(encoded.tokens, key=_sequence))
         if not policy.shares:
             job.note("prompts are computed for each answer: this model gives other numbers where both share one")
-        micro = _micro_batch(job, encoded, backend.precision, shares=policy.shares)
+        micro, recompute = _micro_batch(job, encoded, backend.precision, shares=policy.shares)
         reference = _reference(job, policy, encoded)
         del model, policy
-        order = lay_out([_length(pair) for pair in encoded.tokens], settings.epochs, settings.effective_batch, job.seed)
+        apart = _apart(job, encoded)
+        rows = [index for index in range(len(encoded.tokens)) if index not in apart]
+        lengths = [_length(encoded.tokens[index]) for index in rows]
+        order = [rows[at] for at in lay_out(lengths, settings.epochs, settings.effective_batch, job.seed)]
         progress = checkpoint.Progress(run=_identity(job, encoded, backend.precision), micro_batch=micro)
-        resume = job.resume
-        if resume is not None:
-            progress = checkpoint.read_progress(resume, progress.run)
-        run = dpo_trl.run if settings.trainer == "trl" else _run
+        if job.resume is not None:
+            progress = checkpoint.read_progress(job.resume, progress.run)
+        course = Course(encoded.tokens, reference, order, sorted(apart), progress, backend, job.resume, recompute)
+        run = dpo_trl.run if settings.trainer == "trl" else _run_together
         while True:
             gc.collect()  # What refers to each other refers to a model that is not wanted any more.
             try:
-                trained = run(job, encoded, reference, order, progress, resume, backend)
+                trained = run(job, course)
                 break
             except Shrink:
                 job.note(f"micro-batch halved to {progress.micro_batch} at step {progress.step}")
-                resume = latest_checkpoint(_checkpoints(job))
-        save_adapter(trained, job.output("adapter"))
-        del trained
-        gc.collect()
-        merge_adapter(base.path, job.output("adapter"), job.output("model"))
-    _state(job, encoded, progress)
+                course.resume = latest_checkpoint(_checkpoints(job))
+        if settings.tuning == "full":
+            write_model(trained, base.path, job.output("model"))
+        else:
+            save_adapter(trained, job.output("adapter"))
+            del trained
+            gc.collect()
+            moved = merge_adapter(base.path, job.output("adapter"), job.output("model"))
+            if moved > _MOVED_NOTED:
+                job.note(f"rounded to the format of the model, log-probabilities move by up to {moved:.2f}")
+    _state(job, course, encoded)
 
 
 def _usable(job: Job[DpoSettings], reference: LanguageModel) -> Encoded:
@@ -110,6 +174,7 @@ def _reference(job: Job[DpoSettings], policy: Policy, encoded: Encoded) -> list[
         pairs = encoded.tokens
         order = sorted(range(len(pairs)), key=lambda index: (_length(pairs[index]), index))
         found: dict[int, list[float]] = {}
+        job.progress(0, len(pairs), "reference pair")
         while len(found) < len(order):
             left = order[len(found) :]
             # As many as a step would compute at once, whatever memory it has: so the numbers do not depend on that.
@@ -135,19 +200,32 @@ def _reference(job: Job[DpoSettings], policy: Policy, encoded: Encoded) -> list[
     return [(float(chosen), float(rejected)) for chosen, rejected in rows]
 
 
-def _run(
-    job: Job[DpoSettings],
-    encoded: Encoded,
-    reference: Sequence[tuple[float, float]],
-    order: Sequence[int],
-    progress: checkpoint.Progress,
-    resume: Path | None,
-    backend: Backend,
-) -> Any:
-    """Train from `progress.step` to the end.
+def _run_together(job: Job[DpoSettings], course: Course) -> Any:
+    count = job.settings.processes
+    alone = Job(
+        job.settings,
+        out=job.out,
+        inputs={name: Input(each.address, each.path) for name, each in job.inputs.items()},
+        device=job.device,
+        threads=max(1, job.threads // count),
+        seed=job.seed,
+    )
+    with together(count, _follow, (alone, course)) as ranks:
+        use_threads(alone.threads if count > 1 else job.threads)
+        return _run(job, course, ranks)
+
+
+def _follow(ranks: Ranks, job: Job[DpoSettings], course: Course) -> None:
+    use_threads(job.threads)
+    with quiet():
+        _run(job, course, ranks)
+
+
+def _run(job: Job[DpoSettings], course: Course, ranks: Ranks) -> Any:
+    """Train from the step it is at to the end.
 
     Returns:
-        The trained model, the adapter beside its weights.
+        The trained model, an adapter beside its weights or not.
 
     Raises:
         Shrink: The engine asked for less memory; a checkpoint is written.
@@ -155,36 +233,42 @@ def _run(
     """
     import torch
 
-    settings, batch = job.settings, job.settings.effective_batch
-    steps = len(order) // batch
-    loaded = load(job.inputs["model"].path, backend)
-    model = add_adapter(loaded.module, settings.lora, job.seed)
-    # As it stands the adapter changes nothing, so that the ways can be compared; that is also where one beside the output layer shows.
-    policy = Policy.of(replace(loaded, module=loaded.module.eval()), max(encoded.tokens, key=_sequence))
-    drop_in_adapter_only(model)
+    settings, batch, progress, pairs = job.settings, job.settings.effective_batch, course.progress, course.pairs
+    steps = len(course.order) // batch
+    model, policy = _trainable(job, course)
     weights = list(checkpoint.trained(model).values())
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
-    if resume is not None:
-        torch.set_rng_state(checkpoint.restore(resume, model, optimizer))
-    watch = Watch(job, progress, steps)
-    while progress.step < steps:
+    best = Best(settings.early_stopping or EarlyStopping(), progress)
+    if course.resume is not None:
+        random_state, best.weights = checkpoint.restore(course.resume, model, optimizer)
+        torch.set_rng_state(random_state)
+    watch = Watch(job, progress, steps, best) if ranks.leads else None
+    while progress.step < steps and not (course.apart and best.exhausted):
         rate = settings.learning_rate * learning_rate_factor(progress.step, steps, settings.warmup, settings.schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        rows = order[progress.step * batch : (progress.step + 1) * batch]
+        rows = course.order[progress.step * batch : (progress.step + 1) * batch]
         loss = margin = accuracy = 0.0
-        for first in range(0, batch, progress.micro_batch):
+        for first in ranks.share(range(0, batch, progress.micro_batch)):
             indices = rows[first : first + progress.micro_batch]
             losses, margins = pair_losses(
-                policy, [encoded.tokens[index] for index in indices], [reference[index] for index in indices], settings
+                policy, [pairs[index] for index in indices], [course.reference[index] for index in indices], settings
             )
             (losses.sum() / batch).backward()
             loss += float(losses.detach().sum()) / batch
             margin += float(margins.sum()) / batch
             accuracy += float((margins > 0).sum()) / batch
+        loss, margin, accuracy = ranks.add_up(weights, (loss, margin, accuracy))
         norm = torch.nn.utils.clip_grad_norm_(weights, MOST_GRADIENT)
         optimizer.step()
         optimizer.zero_grad()
+        if watch is None:
+            progress.step += 1
+            if not ranks.agree(True):
+                break
+            continue
+        if course.apart and best.is_due(progress.step + 1, steps):
+            best.add(progress.step + 1, *_judged(policy, course, settings), model)
         measures = {
             "loss": loss,
             "margin": margin,
@@ -192,8 +276,54 @@ def _run(
             "learning_rate": rate,
             "grad_norm": float(norm),
         }
-        watch.after_step(measures, model, optimizer)
+        going_on = False
+        try:
+            watch.after_step(measures, model, optimizer)
+            going_on = not (course.apart and best.exhausted)
+        finally:
+            ranks.agree(going_on)
+    if course.apart:
+        best.put_back(model)
     return model
+
+
+def _trainable(job: Job[DpoSettings], course: Course) -> tuple[Any, Policy]:
+    """The model as it is trained, and how to ask it."""
+    settings, backend, longest = job.settings, course.backend, max(course.pairs, key=_sequence)
+    # All weights that are trained are kept in fp32, in which small steps add up; arithmetic may be narrower.
+    kept = replace(backend, precision="fp32") if settings.tuning == "full" else backend
+    loaded = replace(load(job.inputs["model"].path, kept), precision=backend.precision)
+    if settings.tuning == "full":
+        model = loaded.module.requires_grad_(requires_grad=True)
+    else:
+        model = add_adapter(loaded.module, settings.lora, job.seed, dora=settings.tuning == "dora")
+    # As it stands an adapter changes nothing, so that the ways can be compared; that is also where one beside the output layer shows.
+    policy = Policy.of(replace(loaded, module=loaded.module.eval()), longest)
+    if settings.compile:
+        policy.compile(longest)
+    drop_in_adapter_only(model)
+    if course.recompute:
+        keep_inputs_only(model)
+    return model, policy
+
+
+def _judged(policy: Policy, course: Course, settings: DpoSettings) -> tuple[float, float]:
+    """Accuracy and mean loss on the pairs kept apart."""
+    import torch
+
+    right = loss = 0.0
+    with torch.no_grad():
+        for first in range(0, len(course.apart), course.progress.micro_batch):
+            indices = course.apart[first : first + course.progress.micro_batch]
+            losses, margins = pair_losses(
+                policy,
+                [course.pairs[index] for index in indices],
+                [course.reference[index] for index in indices],
+                settings,
+            )
+            right += float((margins > 0).sum())
+            loss += float(losses.sum())
+    return right / len(course.apart), loss / len(course.apart)
 
 
 def pair_losses(
@@ -225,8 +355,23 @@ def pair_losses(
     return loss, settings.beta * (change[:, 0] - change[:, 1])
 
 
-def _micro_batch(job: Job[DpoSettings], encoded: Encoded, precision: str = "fp32", *, shares: bool = True) -> int:
-    """As set, or what suits the device and fits the memory; always a divisor of the effective batch."""
+def _apart(job: Job[DpoSettings], encoded: Encoded) -> set[int]:
+    """Indices of the pairs that tell when to stop early."""
+    stopping = job.settings.early_stopping
+    if stopping is None:
+        return set()
+    apart = kept_apart([pair.group for pair in encoded.pairs], stopping.held_out)
+    if not apart:
+        job.note(f"no early stopping: a share of {stopping.held_out:g} of the conversations is none of them or all")
+    return apart
+
+
+def _micro_batch(
+    job: Job[DpoSettings], encoded: Encoded, precision: str = "fp32", *, shares: bool = True
+) -> tuple[int, bool]:
+    """Pairs computed at once, as set or what suits the device and fits the memory, always a divisor of the effective batch; and whether
+    blocks keep their inputs only.
+    """
     settings = job.settings
     if not shares:
         # Two rows a pair and more logits: what TRL needs.
@@ -236,45 +381,52 @@ def _micro_batch(job: Job[DpoSettings], encoded: Encoded, precision: str = "fp32
     )
     mean = sum(tokens) / len(encoded.tokens)
     micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device)
-    if settings.micro_batch == "auto" and job.memory is not None:
-        pair = max(encoded.tokens, key=_sequence if settings.trainer == "trl" else _length)
-        longest = (float(len(pair.prompt)), float(max(len(pair.chosen), len(pair.rejected))))
-        shape = Shape.of(job.inputs["model"].facts)
-        micro = fitting(shape, settings, longest, job.device, precision, job.memory, micro)
-    elif settings.micro_batch not in {"auto", micro}:
+    if settings.micro_batch not in {"auto", micro}:
         job.note(
             f"micro-batch {micro} instead of {settings.micro_batch}, so that it divides {settings.effective_batch}"
         )
-    return micro
+    pair = max(encoded.tokens, key=_sequence if settings.trainer == "trl" else _length)
+    longest = (float(len(pair.prompt)), float(max(len(pair.chosen), len(pair.rejected))))
+    shape = Shape.of(job.inputs["model"].facts)
+    micro, recompute = fitting(shape, settings, longest, job.device, precision, job.memory, micro)
+    if recompute and settings.recompute == "auto":
+        job.note("blocks are computed again in the backward pass, since a pair would not fit the memory otherwise")
+    return micro, recompute
 
 
 def _identity(job: Job[DpoSettings], encoded: Encoded, precision: str) -> str:
     model = job.inputs["model"].digest or _content(job.inputs["model"].path)
-    settings = job.settings.model_dump(mode="json", exclude={"micro_batch", "checkpoint_every", "model", "data"})
+    settings = job.settings.model_dump(mode="json", exclude={*execution_fields(DpoSettings), "model", "data"})
     return _hash(
         [settings, precision, job.seed, model, [[pair.prompt, pair.chosen, pair.rejected] for pair in encoded.tokens]]
     )
 
 
-def _state(job: Job[DpoSettings], encoded: Encoded, progress: checkpoint.Progress) -> None:
+def _state(job: Job[DpoSettings], course: Course, encoded: Encoded) -> None:
     """Facts of both outputs and the course of the training beside the adapter."""
-    base, count = job.inputs["model"].facts, len(encoded.pairs)
-    course: dict[str, Any] = {
+    base, progress, count = job.inputs["model"].facts, course.progress, len(course.pairs) - len(course.apart)
+    story: dict[str, Any] = {
         "pairs": count,
         "dropped": dict(sorted(encoded.dropped.items())),
         "cut": dict(sorted(encoded.cut.items())),
         "steps": progress.step,
         "curve": progress.history,
     }
+    if course.apart:
+        best = Best(job.settings.early_stopping or EarlyStopping(), progress)
+        story |= {"kept_apart": len(course.apart), "looks": progress.looks, "kept_step": best.look["step"]}
+        job.fact("kept_step", best.look["step"], "adapter")
+        job.fact("kept_accuracy", best.look["accuracy"], "adapter")
     if progress.changes:
-        course["micro_batch_changes"] = progress.changes
+        story["micro_batch_changes"] = progress.changes
     path = job.output("adapter") / "metrics.json"
-    path.write_text(json.dumps(course, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(story, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     for key, value in base.items():
         job.fact(key, value, "model")
     job.fact("provenance", f"{base.get('provenance', job.inputs['model'].address)}, DPO on {count} pairs", "model")
-    weights = json.loads((job.output("adapter") / "adapter_config.json").read_text(encoding="utf-8"))
-    job.fact("rank", weights["r"], "adapter")
+    if job.settings.tuning != "full":
+        weights = json.loads((job.output("adapter") / "adapter_config.json").read_text(encoding="utf-8"))
+        job.fact("rank", weights["r"], "adapter")
     job.fact("pairs", count, "adapter")
     job.fact("steps", progress.step, "adapter")
     job.fact("loss", progress.history[-1]["loss"], "adapter")

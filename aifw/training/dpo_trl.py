@@ -7,44 +7,25 @@ bytes as one that was not, and because nothing pickled is ever loaded.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aifw.hardware.libraries.backend import Backend
 from aifw.job import Job
 from aifw.models.load import load
-from aifw.models.pairs import Encoded
 from aifw.training import checkpoint
 from aifw.training.adapter import lora_config, naming_the_setting
-from aifw.training.course import MOST_GRADIENT, learning_rate_factor
+from aifw.training.course import MOST_GRADIENT, Course, learning_rate_factor
 from aifw.training.kinds import DpoSettings
 from aifw.training.losses import LEAST_SMOOTHING
 from aifw.training.watch import Watch
 
 
-def run(
-    job: Job[DpoSettings],
-    encoded: Encoded,
-    reference: Sequence[tuple[float, float]],
-    order: Sequence[int],
-    progress: checkpoint.Progress,
-    resume: Path | None,
-    backend: Backend,
-) -> Any:
-    """Train from `progress.step` to the end.
-
-    Args:
-        job: With the model as an input.
-        encoded: The pairs.
-        reference: Log-probabilities of the answers of each under the model as it came.
-        order: Of all steps.
-        progress: Is counted on.
-        resume: Checkpoint to restore, or None.
-        backend: How to compute.
+def run(job: Job[DpoSettings], course: Course) -> Any:
+    """Train from the step it is at to the end.
 
     Returns:
-        The trained model, the adapter beside its weights.
+        The trained model, an adapter beside its weights or not.
 
     Raises:
         Shrink: The engine asked for less memory; a checkpoint is written.
@@ -56,18 +37,19 @@ def run(
     from transformers.trainer_callback import PrinterCallback
     from trl import DPOConfig, DPOTrainer
 
-    settings = job.settings
-    steps = len(order) // settings.effective_batch
-    loaded = load(job.inputs["model"].path, backend)
+    settings, progress, backend = job.settings, course.progress, course.backend
+    steps = len(course.order) // settings.effective_batch
+    full = settings.tuning == "full"
+    loaded = load(job.inputs["model"].path, replace(backend, precision="fp32") if full else backend)
     rows = [
         {
-            "prompt_ids": list(encoded.tokens[index].prompt),
-            "chosen_ids": list(encoded.tokens[index].chosen),
-            "rejected_ids": list(encoded.tokens[index].rejected),
-            "ref_chosen_logps": reference[index][0],
-            "ref_rejected_logps": reference[index][1],
+            "prompt_ids": list(course.pairs[index].prompt),
+            "chosen_ids": list(course.pairs[index].chosen),
+            "rejected_ids": list(course.pairs[index].rejected),
+            "ref_chosen_logps": course.reference[index][0],
+            "ref_rejected_logps": course.reference[index][1],
         }
-        for index in order[progress.step * settings.effective_batch :]
+        for index in course.order[progress.step * settings.effective_batch :]
     ]
     done = progress.step
 
@@ -75,6 +57,9 @@ def run(
         """TRL's trainer, given tokens instead of text and a learning rate that knows the step it resumes at."""
 
         def _prepare_dataset(self, dataset: Dataset, *_: object) -> Dataset:
+            return dataset
+
+        def _precompute_ref_logps(self, dataset: Dataset, *_: object) -> Dataset:
             return dataset
 
         def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -97,13 +82,14 @@ def run(
             # TRL takes no zero for a loss that has the logarithm of it.
             label_smoothing=max(settings.label_smoothing, LEAST_SMOOTHING if settings.loss == "exo_pair" else 0.0),
             max_length=None,
+            precompute_ref_log_probs=True,
             max_grad_norm=MOST_GRADIENT,
             weight_decay=0.0,
             optim="adamw_torch",
             seed=job.seed % 2**32,
             bf16=backend.precision == "bf16",
             use_cpu=job.device == "cpu",
-            activation_checkpointing=False,
+            activation_checkpointing=course.recompute,
             disable_dropout=settings.lora.dropout == 0,
             train_sampling_strategy="sequential",
             dataloader_pin_memory=False,
@@ -119,11 +105,10 @@ def run(
                 args=arguments,
                 train_dataset=Dataset.from_list(rows),
                 processing_class=loaded.tokenizer,
-                peft_config=lora_config(settings.lora),
+                peft_config=None if full else lora_config(settings.lora, dora=settings.tuning == "dora"),
             )
-        trainer.precompute_ref_logps = True
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(_callback(Watch(job, progress, steps), resume))
+        trainer.add_callback(_callback(Watch(job, progress, steps), course.resume))
         trainer.train()
     return trainer.accelerator.unwrap_model(trainer.model)
 
@@ -139,7 +124,7 @@ def _callback(watch: Watch, resume: Path | None) -> Any:
         def on_train_begin(self, *_: object, model: Any, optimizer: Any, **__: object) -> None:
             watch.begin()
             if resume is not None:
-                self.random_state = checkpoint.restore(resume, model, optimizer)
+                self.random_state = checkpoint.restore(resume, model, optimizer)[0]
 
         def on_step_begin(self, *_: object, **__: object) -> None:
             if self.random_state is not None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import ceil
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from aifw.data.kinds import PreferencePairs
 from aifw.hardware.libraries.precision import expected_precision
@@ -47,6 +49,29 @@ class LoraSettings(Settings):
     """Names of linear layers (`q_proj`), or `auto` for all of them but the output layer."""
 
 
+class EarlyStopping(Settings):
+    """Ends training when pairs that are not trained on are judged no better any more, and keeps the best weights.
+
+    The pairs come from the training data: what is held out for evaluation stays unseen.
+    """
+
+    held_out: Annotated[Share, Field(gt=0, le=0.5)] = 0.1
+    """Share of the conversations that is not trained on, by their hash."""
+    every: Annotated[int, Field(ge=1)] = 10
+    """Steps between two looks at them."""
+    patience: Annotated[int, Field(ge=1)] = 3
+    """Looks without a better accuracy, or the same at a lower loss, after which training ends."""
+
+
+SMOOTHED = {
+    "aifw": ("sigmoid", "sigmoid_norm", "robust", "exo_pair"),
+    "trl": ("robust", "exo_pair", "aot", "aot_unpaired"),
+}
+"""Losses that know a share of swapped pairs, by trainer."""
+OF_BATCHES = ("aot", "aot_unpaired", "sft")
+"""Losses that are no sum over pairs, which TRL alone computes."""
+
+
 class DpoSettings(Settings):
     """Settings of `dpo`."""
 
@@ -72,17 +97,24 @@ class DpoSettings(Settings):
         "ipo",
         "exo_pair",
         "nca_pair",
+        "bco_pair",
+        "discopop",
         "sppo_hard",
         "apo_zero",
         "apo_down",
+        "aot",
+        "aot_unpaired",
+        "sft",
     ] = "sigmoid"
-    """Loss, by TRL's names. `sigmoid` is DPO as published, `sigmoid_norm` the same per token."""
+    """Loss, by TRL's names. `sigmoid` is DPO as published, `sigmoid_norm` the same per token. The last three only with `trainer: trl`."""
     trainer: Literal["aifw", "trl"] = "aifw"
     """Who computes the steps. TRL's trainer takes several times as long and is there to compare with."""
     label_smoothing: Annotated[Share, Field(ge=0, lt=0.5)] = 0.0
-    """Assumed share of swapped pairs; used by `robust` and `exo_pair`."""
+    """Assumed share of swapped pairs; known to `sigmoid`, `sigmoid_norm`, `robust` and `exo_pair`, of TRL to the last two and to `aot`."""
+    tuning: Literal["lora", "dora", "full"] = "lora"
+    """What is trained: a LoRA adapter, one with a magnitude for every output (Liu et al. 2024, arXiv:2402.09353), or every weight."""
     lora: LoraSettings = LoraSettings()
-    """The adapter."""
+    """The adapter; of no use to `tuning: full`."""
     effective_batch: Annotated[int, Field(ge=1)] = 16
     """Pairs per optimiser step."""
     micro_batch: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], execution] = "auto"
@@ -95,8 +127,34 @@ class DpoSettings(Settings):
     """Most pairs used. Which ones is decided by the hash of their id."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of the arithmetic. `auto` is bf16 where the device computes in it natively."""
+    processes: Annotated[int, Field(ge=1, le=64), execution] = 1
+    """Processes that share the micro-batches of every step, each with a copy of the model and its part of the threads."""
+    recompute: Annotated[Literal["auto"] | bool, execution] = "auto"
+    """Keep only the inputs of blocks for the backward pass and compute the rest again. `auto` does so where a single pair would not fit the memory."""
+    compile: bool = False
+    """Compile the model with `torch.compile`, which needs a C++ compiler and takes a minute before the first step."""
+    early_stopping: EarlyStopping | None = None
+    """When to end before all epochs are done."""
     checkpoint_every: Annotated[Duration, execution] = 120.0
     """Longest time between two checkpoints."""
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if self.label_smoothing and self.loss not in SMOOTHED[self.trainer]:
+            raise PydanticCustomError(
+                "unused",
+                "`label_smoothing` has no effect on `loss: {loss}` with `trainer: {trainer}`, only on {known}",
+                {"loss": self.loss, "trainer": self.trainer, "known": ", ".join(SMOOTHED[self.trainer])},
+            )
+        if self.trainer == "aifw" and self.loss in OF_BATCHES:
+            raise PydanticCustomError("unused", "`loss: {loss}` needs `trainer: trl`", {"loss": self.loss})
+        if self.tuning == "full" and "lora" in self.model_fields_set:
+            raise PydanticCustomError("unused", "`lora` has no effect with `tuning: full`, which trains every weight")
+        if self.trainer == "trl":
+            for name in ("early_stopping", "compile", "processes"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise PydanticCustomError("unused", "`{name}` needs `trainer: aifw`", {"name": name})
+        return self
 
 
 class Dpo(ArtifactKind[DpoSettings]):
@@ -140,10 +198,13 @@ class Dpo(ArtifactKind[DpoSettings]):
         known = shape.certain and "rows" in data and "chars_longest" in data
         tokens = tokens_computed(settings, prompt, sum(lengths) - 2 * prompt)
         micro = micro_batch(settings.micro_batch, settings.effective_batch, tokens, device)
-        if settings.micro_batch == "auto":
-            micro = fitting(shape, settings, longest, device, precision, machine.memory.pool, micro)
-        parts = dpo_parts(shape, settings, micro, longest, device, precision)
-        work = dpo_work(shape, settings, rows, micro, (prompt, sum(lengths) / 2 - prompt), precision)
+        micro, again = fitting(shape, settings, longest, device, precision, machine.memory.pool, micro)
+        parts = dpo_parts(shape, settings, micro, longest, device, precision, recompute=again)
+        mean = (prompt, sum(lengths) / 2 - prompt)
+        work = dpo_work(shape, settings, rows, micro, mean, precision, recompute=again)
+        stated = [f"micro-batch {micro} (auto)"] if settings.micro_batch == "auto" else []
+        if again:
+            stated.append("blocks computed again in the backward pass")
         seconds, measured = seconds_for(work, machine, precision)
         spread = (0.5 if measured else 0.8) + (0 if known else 1.0)
         return Forecast(
@@ -153,9 +214,11 @@ class Dpo(ArtifactKind[DpoSettings]):
             work=work.operations,
             facts={
                 "model": dict(model),
-                "adapter": {"parameters": shape.lora(settings.lora.r), "rank": settings.lora.r},
+                "adapter": {}
+                if settings.tuning == "full"
+                else {"parameters": shape.lora(settings.lora.r), "rank": settings.lora.r},
             },
-            note=f"micro-batch {micro} (auto)" if settings.micro_batch == "auto" else "",
+            note=", ".join(stated),
             parts=parts,
             startup=_SECONDS_TO_START,
         )
@@ -214,7 +277,14 @@ def longest_tokens(data: Mapping[str, Any], max_prompt: float, max_completion: f
 
 
 def dpo_parts(
-    shape: Shape, settings: DpoSettings, pairs: int, longest: tuple[float, float], device: str, precision: str
+    shape: Shape,
+    settings: DpoSettings,
+    pairs: int,
+    longest: tuple[float, float],
+    device: str,
+    precision: str,
+    *,
+    recompute: bool = False,
 ) -> dict[str, float]:
     """Parts of the memory of the moment of a run that needs most.
 
@@ -225,17 +295,22 @@ def dpo_parts(
         longest: Tokens of the prompt and of the longer answer of the longest pair.
         device: Where to compute.
         precision: Format of the arithmetic.
+        recompute: Blocks keep their inputs only.
     """
     mapped = is_mapped(shape, device, precision)
     worker: Literal["training", "adapting"] = "training" if settings.trainer == "trl" else "adapting"
-    moments = (
-        training(shape, dpo_training(settings, pairs, longest, precision), mapped=mapped, worker=worker),
-        merging(shape, settings.lora.r, mapped=is_mapped(shape, "cpu"), worker=worker),
-    )
+    how = dpo_training(settings, pairs, longest, precision, recompute=recompute)
+    moments = [training(shape, how, mapped=mapped, worker=worker)]
+    if settings.tuning != "full":
+        moments.append(merging(shape, settings.lora.r, mapped=is_mapped(shape, "cpu"), worker=worker))
+    if settings.processes > 1:
+        moments[0]["processes"] = (settings.processes - 1) * sum(moments[0].values())
     return max(moments, key=lambda parts: sum(parts.values()))
 
 
-def dpo_training(settings: DpoSettings, pairs: int, tokens: tuple[float, float], precision: str) -> Training:
+def dpo_training(
+    settings: DpoSettings, pairs: int, tokens: tuple[float, float], precision: str, *, recompute: bool = False
+) -> Training:
     """How the steps are computed: by a row a pair, or by TRL with a row for each of its answers.
 
     Args:
@@ -243,16 +318,26 @@ def dpo_training(settings: DpoSettings, pairs: int, tokens: tuple[float, float],
         pairs: Computed at once.
         tokens: Of a prompt and of an answer.
         precision: Format of the arithmetic.
+        recompute: Blocks keep their inputs only.
     """
     (prompt, answer), width = tokens, bytes_each(precision)
+    rank = None if settings.tuning == "full" else settings.lora.r
     accumulates = pairs < settings.effective_batch
     if settings.trainer == "trl":
-        return Training(Batch(2 * pairs, prompt + answer, bytes_each=width), settings.lora.r, accumulates)
-    return on_pairs(pairs, prompt, answer, rank=settings.lora.r, accumulates=accumulates, bytes_each=width)
+        return Training(Batch(2 * pairs, prompt + answer, bytes_each=width), rank, accumulates, recompute)
+    how = on_pairs(pairs, prompt, answer, rank=rank, accumulates=accumulates, bytes_each=width)
+    return replace(how, checkpointing=recompute, magnitudes=settings.tuning == "dora")
 
 
 def dpo_work(
-    shape: Shape, settings: DpoSettings, rows: float, pairs: int, mean: tuple[float, float], precision: str
+    shape: Shape,
+    settings: DpoSettings,
+    rows: float,
+    pairs: int,
+    mean: tuple[float, float],
+    precision: str,
+    *,
+    recompute: bool = False,
 ) -> Work:
     """What a run has to do: the reference's scores, and the steps.
 
@@ -263,8 +348,9 @@ def dpo_work(
         pairs: Computed at once.
         mean: Tokens of a prompt and of an answer.
         precision: Format of the arithmetic.
+        recompute: Blocks keep their inputs only.
     """
-    how = dpo_training(settings, pairs, mean, precision)
+    how = dpo_training(settings, pairs, mean, precision, recompute=recompute)
     scored = (
         how
         if settings.trainer == "aifw"
@@ -281,15 +367,40 @@ def fitting(
     longest: tuple[float, float],
     device: str,
     precision: str,
-    limit: float,
-    most: int,
-) -> int:
-    """The largest micro-batch up to `most` pairs whose forecast, at its upper end, is within `limit` bytes; 1 if none is."""
+    limit: float | None,
+    micro: int,
+) -> tuple[int, bool]:
+    """How to stay within a limit: first by smaller micro-batches, then by computing blocks again in the backward pass.
 
-    def upper_end(pairs: int) -> float:
-        return estimated(dpo_parts(shape, settings, pairs, longest, device, precision), certain=shape.certain).high
+    Args:
+        shape: Of the model.
+        settings: Of the run; a micro-batch that is set stays as it is.
+        longest: Tokens of the prompt and of the longer answer of the longest pair.
+        device: Where to compute.
+        precision: Format of the arithmetic.
+        limit: Bytes that the upper end of the forecast may take, or None.
+        micro: Pairs that suit the device.
 
-    return largest_batch(upper_end, limit, settings.effective_batch, most)
+    Returns:
+        Pairs to compute at once, 1 if none fits, and whether blocks keep their inputs only.
+    """
+
+    def upper_end(pairs: int, recompute: bool) -> float:
+        parts = dpo_parts(shape, settings, pairs, longest, device, precision, recompute=recompute)
+        return estimated(parts, certain=shape.certain).high
+
+    again = settings.recompute is True
+    if limit is None:
+        return micro, again
+    if settings.micro_batch == "auto":
+        size = largest_batch(lambda pairs: upper_end(pairs, again), limit, settings.effective_batch, micro)
+    else:
+        size = micro
+    if settings.recompute == "auto" and upper_end(size, False) > limit:
+        again = upper_end(size, True) < upper_end(size, False)
+        if settings.micro_batch == "auto":
+            size = largest_batch(lambda pairs: upper_end(pairs, again), limit, settings.effective_batch, micro)
+    return size, again
 
 
 def _basis(rows: float, tokens: float, longest: float, known: bool, measured: bool) -> str:

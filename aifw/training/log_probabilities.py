@@ -1,7 +1,8 @@
 """Log-probabilities of given tokens from hidden states, without all logits at once.
 
 The gradient of log p(token) by the hidden state h is W[token] - sum over words of p(word) W[word]. It is computed in the forward pass, where the
-probabilities are at hand, and scaled in the backward pass: so the logits of a chunk are made once and dropped.
+probabilities are at hand, and scaled in the backward pass: so the logits of a chunk are made once and dropped. Where the output layer is
+trained as well, they are made again in the backward pass instead.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from aifw.models.memory_training import ANSWER_LOGITS
 
@@ -28,11 +30,17 @@ def token_log_probabilities(hidden: Tensor, weight: Tensor, tokens: Tensor) -> T
         [tokens] in fp32.
     """
     if weight.requires_grad and torch.is_grad_enabled():
-        logits = (hidden @ weight.T).float()
-        return logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
+        size = max(1, ANSWER_LOGITS // len(weight))
+        chunks = zip(torch.split(hidden, size), torch.split(tokens, size), strict=True)
+        return torch.cat([checkpoint(_plain, chunk, weight, some, use_reentrant=False) for chunk, some in chunks])
     wanted = torch.is_grad_enabled() and hidden.requires_grad
     found: Tensor = _Function.apply(hidden, weight, tokens, wanted)  # type: ignore[no-untyped-call]
     return found
+
+
+def _plain(hidden: Tensor, weight: Tensor, tokens: Tensor) -> Tensor:
+    logits = (hidden @ weight.T).float()
+    return logits.gather(1, tokens.unsqueeze(1)).squeeze(1) - logits.logsumexp(1)
 
 
 class _Function(torch.autograd.Function):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LEAST_SMOOTHING = 1e-3
 """Where nothing is smoothed, but the logarithm of that share is wanted."""
+_DISCOPOP_TEMPERATURE = 0.05
+"""As published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +54,15 @@ class Ratios:
 
 
 def sigmoid(ratios: Ratios) -> Tensor:
-    """DPO as published (Rafailov et al. 2023, arXiv:2305.18290, equation 7)."""
-    return _softplus(-ratios.margin)
+    """DPO as published (Rafailov et al. 2023, arXiv:2305.18290, equation 7); smoothed, its conservative form (Mitchell 2023, "A note on DPO with
+    noisy preferences").
+    """
+    return _smoothed(ratios.margin, ratios.smoothing)
 
 
 def sigmoid_norm(ratios: Ratios) -> Tensor:
     """The same of means over tokens, so that length alone gains nothing (Lambert et al. 2024, arXiv:2411.15124)."""
-    return _softplus(-ratios.beta * ratios.margin_per_token)
+    return _smoothed(ratios.beta * ratios.margin_per_token, ratios.smoothing)
 
 
 def robust(ratios: Ratios) -> Tensor:
@@ -90,6 +94,20 @@ def nca_pair(ratios: Ratios) -> Tensor:
     return _softplus(-chosen) + 0.5 * _softplus(chosen) + 0.5 * _softplus(rejected)
 
 
+def bco_pair(ratios: Ratios) -> Tensor:
+    """Each answer for itself: better or worse than the reference (Jung et al. 2024, arXiv:2404.04656, without the shift)."""
+    return _softplus(-ratios.beta * ratios.chosen) + _softplus(ratios.beta * ratios.rejected)
+
+
+def discopop(ratios: Ratios) -> Tensor:
+    """Between logistic and exponential, found by a search (Lu et al. 2024, arXiv:2406.08414, equation 5)."""
+    from torch.nn.functional import logsigmoid
+
+    margin = ratios.margin
+    mixed = margin / _DISCOPOP_TEMPERATURE
+    return _softplus(-margin) * (-mixed).sigmoid() + (logsigmoid(mixed) - margin).exp()
+
+
 def sppo_hard(ratios: Ratios) -> Tensor:
     """Self-play with certain wins (Wu et al. 2024, arXiv:2405.00675, equation 4.7)."""
     return (ratios.chosen - 0.5 / ratios.beta) ** 2 + (ratios.rejected + 0.5 / ratios.beta) ** 2
@@ -103,6 +121,12 @@ def apo_zero(ratios: Ratios) -> Tensor:
 def apo_down(ratios: Ratios) -> Tensor:
     """Chosen answers are worse than what the model says (the same, equation 8)."""
     return (ratios.beta * ratios.chosen).sigmoid() + (-ratios.margin).sigmoid()
+
+
+def _smoothed(margin: Tensor, swapped: float) -> Tensor:
+    if not swapped:
+        return _softplus(-margin)
+    return (1 - swapped) * _softplus(-margin) + swapped * _softplus(margin)
 
 
 def _softplus(value: Tensor) -> Tensor:
@@ -123,6 +147,8 @@ LOSSES: Mapping[str, Callable[[Ratios], Tensor]] = MappingProxyType(
             ipo,
             exo_pair,
             nca_pair,
+            bco_pair,
+            discopop,
             sppo_hard,
             apo_zero,
             apo_down,

@@ -7,8 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from aifw.errors import JobError
 from aifw.models.describe import weights
 from aifw.models.kinds import model_files
+
+_COMPARED_TOKENS, _COMPARED_LOGITS = 32, 8
+"""Of a row that both forms of a model are asked about, and how many positions of it."""
+_MOST_MOVED = 1e-2
+"""Of a natural logarithm, between an adapter beside the weights and added to them, both in fp32."""
 
 
 def save_adapter(model: Any, folder: Path) -> None:
@@ -42,27 +48,79 @@ def save_adapter(model: Any, folder: Path) -> None:
         written.chmod(0o644)
 
 
-def merge_adapter(base: Path, adapter: Path, out: Path) -> None:
+def merge_adapter(base: Path, adapter: Path, out: Path) -> float:
     """Write a model with an adapter added to its weights, in the number format the model is stored in.
 
-    The sum is computed in fp32. Configuration, tokenizer and licence are those of the model.
+    The sum is computed in fp32 and must say what model and adapter say beside each other. Configuration, tokenizer and licence are
+    those of the model.
 
     Args:
         base: Folder of a `TextModel`.
         adapter: Folder of an `Adapter`.
         out: Existing empty folder.
+
+    Returns:
+        How far log-probabilities moved, at most, by rounding to the stored format.
+
+    Raises:
+        JobError: Another model came out than was trained.
     """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, use_safetensors=True, dtype=torch.float32)
+    beside = PeftModel.from_pretrained(model, adapter, is_trainable=False).eval()
+    tokens = _some_tokens(model)
+    trained = _log_probabilities(beside, tokens)
+    merged = beside.merge_and_unload()
+    moved = float((_log_probabilities(merged, tokens) - trained).abs().max())
+    # Written so that a difference that is not a number is refused as well.
+    if not moved <= _MOST_MOVED:
+        raise JobError(
+            f"adding the adapter to the weights changes what the model says: log-probabilities move by {moved:.3g}, {_MOST_MOVED} is allowed",
+            hint="use the output `adapter` beside the model, and report this architecture",
+        )
+    _write(merged, base, out)
+    return float((_log_probabilities(merged.float(), tokens) - trained).abs().max())
+
+
+def write_model(model: Any, base: Path, out: Path) -> None:
+    """Write a model all of whose weights were trained, in the number format it came in.
+
+    Args:
+        model: A causal language model of transformers; its weights are rounded.
+        base: Folder it came from, for the rest of its files.
+        out: Existing empty folder.
+    """
+    _write(model, base, out)
+
+
+def _write(model: Any, base: Path, out: Path) -> None:
+    import torch
+
     counted = weights(base)
     stored = getattr(torch, max(sorted(counted), key=lambda name: counted[name]))
-    model = AutoModelForCausalLM.from_pretrained(base, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-    merged = PeftModel.from_pretrained(model, adapter, is_trainable=False).merge_and_unload()
-    merged.to(stored).save_pretrained(out, max_shard_size="1000GB")
+    model.to(stored).save_pretrained(out, max_shard_size="1000GB")
     for file in model_files(base):
         if not file.name.startswith("model"):
             shutil.copyfile(file, out / file.name)
     for written in out.iterdir():
         written.chmod(0o644)
+
+
+def _some_tokens(model: Any) -> Any:
+    """A row of tokens from all over the vocabulary, the same every time."""
+    import torch
+
+    text = model.config.get_text_config()
+    count = min(_COMPARED_TOKENS, int(getattr(text, "max_position_embeddings", None) or _COMPARED_TOKENS))
+    return torch.randint(0, text.vocab_size, (1, count), generator=torch.Generator().manual_seed(0))
+
+
+def _log_probabilities(model: Any, tokens: Any) -> Any:
+    import torch
+
+    with torch.inference_mode():
+        logits = model(input_ids=tokens, use_cache=False, logits_to_keep=_COMPARED_LOGITS).logits
+        return logits[0, -_COMPARED_LOGITS:].float().log_softmax(-1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from aifw.errors import JobError
 from aifw.models.chat import EncodedPair
 from aifw.models.load import LanguageModel
 from aifw.models.memory_training import HALF_MULTIPLE
@@ -69,6 +70,30 @@ class Policy:
             return whole
         shared = replace(plain, shares=True)
         return shared if _agree(plain, shared, longest) and not _leaks(shared, longest) else plain
+
+    def compile(self, longest: EncodedPair) -> None:
+        """Have the model compiled.
+
+        Args:
+            longest: Pair on which what comes out is compared with what the model says as it is.
+
+        Raises:
+            JobError: It cannot be compiled, or says something else then.
+        """
+        with torch.no_grad():
+            before = self.log_probabilities([longest])
+            self.module.base_model.compile(dynamic=True)
+            try:
+                moved = _per_token((self.log_probabilities([longest]) - before).abs(), longest)
+            except Exception as error:  # The compiler raises what it likes, a missing C++ compiler included.
+                raise JobError(
+                    f"torch.compile does not take this model here: {error}", hint="leave out `compile`"
+                ) from error
+        if not moved <= _TOLERANCE[self.precision]:
+            raise JobError(
+                f"compiled, the model gives other probabilities: a token's logarithm moves by {moved:.2g}",
+                hint="leave out `compile`",
+            )
 
     def log_probabilities(self, pairs: Sequence[EncodedPair]) -> Tensor:
         """Log-probabilities of chosen and rejected answers, summed over their tokens; [pairs, 2] in fp32."""

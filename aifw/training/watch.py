@@ -10,6 +10,7 @@ from typing import Any
 from aifw.errors import JobError, JobStopped
 from aifw.job import Job
 from aifw.training import checkpoint
+from aifw.training.early_stopping import Best
 from aifw.training.kinds import DpoSettings, next_smaller
 
 
@@ -24,10 +25,13 @@ class Watch:
         job: Is told about every step.
         progress: Is counted on; what a checkpoint holds.
         steps: Of the whole run.
+        best: The best weights so far, which a checkpoint holds as well.
     """
 
-    def __init__(self, job: Job[DpoSettings], progress: checkpoint.Progress, steps: int) -> None:
-        self.job, self.progress, self.steps = job, progress, steps
+    def __init__(
+        self, job: Job[DpoSettings], progress: checkpoint.Progress, steps: int, best: Best | None = None
+    ) -> None:
+        self.job, self.progress, self.steps, self.best = job, progress, steps, best
         self.first = progress.step
         self.begin()
 
@@ -78,7 +82,7 @@ class Watch:
         due = time.monotonic() - self.saved >= job.settings.checkpoint_every and not last
         if asked.stop or asked.checkpoint or shrink or due:
             with job.checkpoint(progress.step) as folder:
-                checkpoint.save(folder, progress, model, optimizer)
+                checkpoint.save(folder, progress, model, optimizer, self.best.weights if self.best else {})
             self.saved = time.monotonic()
         if asked.stop:
             raise JobStopped(f"stopped on request; step {progress.step} of {self.steps} is saved")

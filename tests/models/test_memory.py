@@ -47,9 +47,11 @@ def shape_of(module: Any, layers: int = 3) -> Shape:
     return Shape.of({**SMALL, "layers": layers, "parameters": module.num_parameters()})
 
 
-def with_adapter(module: Any, rank: int) -> Any:
+def with_adapter(module: Any, rank: int, dora: bool = False) -> Any:
     with quiet():
-        return get_peft_model(module, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+        return get_peft_model(
+            module, LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM", use_dora=dora)
+        )
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -112,6 +114,16 @@ def test_a_block_in_half_precision_keeps_what_autograd_says(padded: bool) -> Non
     found = [saved_bytes(with_adapter(model(layers).bfloat16(), 4), 2, 32, padded, half=True) for layers in (2, 3)]
     expected = saved_by_block(shape_of(model()), Batch(2, 32, padded, bytes_each=2), 4)
     assert expected == pytest.approx(found[1] - found[0], rel=0.002)
+
+
+def test_magnitudes_of_outputs_keep_what_autograd_says() -> None:
+    found = [saved_bytes(with_adapter(model(layers), 4, dora=True), 2, 32, False) for layers in (2, 3)]
+    inputs = [SMALL["hidden"]] * 6 + [SMALL["intermediate"]]
+    # The thin matrices are multiplied out by way of an identity, which is let go of at once; norms stay, three numbers an output.
+    gone = 4 * sum(each * each + 4 * each for each in inputs)
+    norms = 3 * 4 * shape_of(model()).outputs
+    expected = saved_by_block(shape_of(model()), Batch(2, 32, padded=False), 4, magnitudes=True)
+    assert expected + gone + norms == pytest.approx(found[1] - found[0], rel=0.002)
 
 
 @pytest.mark.parametrize("half", [False, True])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from aifw.training.kinds import DpoSettings
+from aifw.training.kinds import OF_BATCHES, DpoSettings
 from aifw.training.losses import LOSSES, Ratios
 
 
@@ -27,18 +27,21 @@ def _log_sigmoid(value: float) -> float:
 
 
 def test_the_setting_lists_them_all() -> None:
-    assert set(DpoSettings.model_fields["loss"].annotation.__args__) == set(LOSSES)  # type: ignore[union-attr]
+    known = set(DpoSettings.model_fields["loss"].annotation.__args__)  # type: ignore[union-attr]
+    assert known == {*LOSSES, *OF_BATCHES}
 
 
 @pytest.mark.parametrize(
     ("name", "of_second_pair"),
     [
-        ("sigmoid", -_log_sigmoid(1.5)),
-        ("sigmoid_norm", -_log_sigmoid(0.5 * (1 + 1))),
+        ("sigmoid", -0.9 * _log_sigmoid(1.5) - 0.1 * _log_sigmoid(-1.5)),
+        ("sigmoid_norm", -0.9 * _log_sigmoid(0.5 * (1 + 1)) - 0.1 * _log_sigmoid(-0.5 * (1 + 1))),
         ("robust", (-0.9 * _log_sigmoid(1.5) + 0.1 * _log_sigmoid(-1.5)) / 0.8),
         ("hinge", 0.0),
         ("ipo", (1 + 1 - 1) ** 2),
         ("nca_pair", -_log_sigmoid(1) - 0.5 * _log_sigmoid(-1) - 0.5 * _log_sigmoid(0.5)),
+        ("bco_pair", -_log_sigmoid(1) - _log_sigmoid(0.5)),
+        ("discopop", -_log_sigmoid(1.5) / (1 + math.exp(30)) + math.exp(-1.5) / (1 + math.exp(-30))),
         ("sppo_hard", (2 - 1) ** 2 + (-1 + 1) ** 2),
         ("apo_zero", 1 - 1 / (1 + math.exp(-1)) + 1 / (1 + math.exp(0.5))),
         ("apo_down", 1 / (1 + math.exp(-1)) + 1 - 1 / (1 + math.exp(-1.5))),
@@ -55,7 +58,12 @@ def test_exo_is_the_divergence_from_smoothed_labels() -> None:
     assert LOSSES["exo_pair"](_ratios(smoothing=0.0)).isfinite().all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+def test_without_smoothing_it_is_the_published_loss() -> None:
+    assert LOSSES["sigmoid"](_ratios(smoothing=0.0))[1].item() == pytest.approx(-_log_sigmoid(1.5))
+
+
+# The one found by a search rises at a margin of zero: it has a second minimum below.
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"discopop"}))
 def test_a_step_against_the_gradient_widens_the_margin(name: str) -> None:
     ratios = _ratios(chosen=torch.zeros(1, requires_grad=True), rejected=torch.zeros(1, requires_grad=True),
                      chosen_tokens=torch.ones(1), rejected_tokens=torch.ones(1))  # fmt: skip
