@@ -7,9 +7,7 @@ medians over the rounds count. See benchmarks/README.md.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
-import os
 import random
 import statistics
 import sys
@@ -19,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import human_pairs
 import memory_of
 from dpo_report import limit_seconds, print_report, write_plot
 from surroundings import load, machine, packages
 
 HERE = Path(__file__).resolve().parent
-DATA = Path(os.environ.get("AIFW_DATA", HERE.parent.parent / "shared/data"))
 BATCH = 8
 SMALL = {"layers": 6, "hidden": 224, "intermediate": 608, "heads": 4, "kv_heads": 4, "vocabulary": 8000}
 """About five million weights."""
@@ -112,44 +110,18 @@ def show(name: str, found: Mapping[str, Any]) -> None:
     print(f"  {name}: {said}, peak {found['peak'] / 1e6:,.0f} MB", file=sys.stderr, flush=True)
 
 
-def human_pairs(tokenizer: Any, count: int, heldout: int) -> tuple[list[Tokens], list[Tokens]]:
+def natural_pairs(tokenizer: Any, count: int, heldout: int) -> tuple[list[Tokens], list[Tokens]]:
     """Human pairs of natural length, those whose prompt has at most 192 tokens and whose answers at most 96."""
     from aifw.models.chat import encode_pair
 
     found: list[Tokens] = []
-    with gzip.open(DATA / "preferences/hh-rlhf-harmless-test.jsonl.gz", "rt", encoding="utf-8") as file:
-        for line in file:
-            row = json.loads(line)
-            try:
-                turns, better = _turns(row["chosen"])
-                again, worse = _turns(row["rejected"])
-            except ValueError:
-                continue
-            if turns != again or better == worse:
-                continue
-            pair = encode_pair(tokenizer, turns, better, worse, max_prompt=999, max_answer=999)
-            answers = (len(pair.chosen), len(pair.rejected))
-            if len(pair.prompt) <= 192 and min(answers) >= 4 and max(answers) <= 96:
-                found.append([list(pair.prompt), list(pair.chosen), list(pair.rejected)])
+    for turns, better, worse in human_pairs.read():
+        pair = encode_pair(tokenizer, turns, better, worse, max_prompt=999, max_answer=999)
+        answers = (len(pair.chosen), len(pair.rejected))
+        if len(pair.prompt) <= 192 and min(answers) >= 4 and max(answers) <= 96:
+            found.append([list(pair.prompt), list(pair.chosen), list(pair.rejected)])
     chosen = random.Random(1).sample(found, count + heldout)
     return chosen[:count], chosen[count:]
-
-
-def _turns(text: str) -> tuple[list[dict[str, str]], str]:
-    """Messages before the last answer, and that answer."""
-    parts = text.split("\n\n")
-    messages: list[dict[str, str]] = []
-    for part in parts:
-        for mark, role in (("Human: ", "user"), ("Assistant: ", "assistant")):
-            if part.startswith(mark):
-                messages.append({"role": role, "content": part.removeprefix(mark).strip()})
-                break
-        else:
-            if messages:
-                messages[-1]["content"] += "\n\n" + part
-    if len(messages) < 2 or messages[-1]["role"] != "assistant" or messages[-2]["role"] != "user":
-        raise ValueError("no answer at the end")
-    return messages[:-1], messages[-1]["content"]
 
 
 def random_pairs(count: int, prompt: int, answer: int, words: int, seed: int) -> list[Tokens]:
@@ -226,7 +198,7 @@ def cases(names: Sequence[str], folder: Path, steps: int) -> list[Case]:
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-            found.append(Case(name, path, *human_pairs(tokenizer, steps * BATCH, 32), steps=steps))
+            found.append(Case(name, path, *natural_pairs(tokenizer, steps * BATCH, 32), steps=steps))
     return found
 
 
