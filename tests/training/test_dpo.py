@@ -298,7 +298,7 @@ def test_a_model_that_cannot_share_prompts_is_trained_all_the_same(
 ) -> None:
     shared = _job(tmp_path, "shared", inputs)
     dpo.train(shared)
-    monkeypatch.setattr("aifw.training.policy._has_plain_head", lambda _module: False)
+    monkeypatch.setattr("aifw.training.policy.has_plain_head", lambda _module: False)
     asking = _Asking(2, stop=True)
     with pytest.raises(JobStopped):
         dpo.train(_job(tmp_path, "apart", inputs, asked=asking.control, report=asking))

@@ -1,0 +1,328 @@
+"""Kinds whose steps TRL computes: KTO, GRPO, RLOO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from aifw.data.kinds import PreferencePairs
+from aifw.hardware.libraries.precision import expected_precision
+from aifw.hardware.machine import Machine
+from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
+from aifw.models.kinds import TextModel
+from aifw.models.memory import Batch, bytes_each, estimated, is_mapped, largest_batch
+from aifw.models.memory_inference import generation
+from aifw.models.memory_training import Training, merging, training
+from aifw.models.size import Shape
+from aifw.models.speed import seconds_for
+from aifw.models.work import Work, blocks, generation_work, micro_step, optimizer_step
+from aifw.settings import Ref, execution
+from aifw.training.course_settings import CourseSettings
+from aifw.training.kinds import Adapter, longest_tokens, micro_batch, pair_tokens, prompt_tokens
+from aifw.training.reward_kinds import RewardModel
+
+_SECONDS_TO_START = 20.0
+"""Importing, TRL's trainers with it, and an allowance for loading, merging and writing a model."""
+_UNKNOWN_ROWS = 1000
+REQUIRES = {
+    "accelerate": "train",
+    "datasets": "train",
+    "peft": "train",
+    "safetensors": "train",
+    "torch": "train",
+    "transformers": "train",
+    "trl": "train",
+}
+
+
+class KtoSettings(CourseSettings):
+    """Settings of `kto`."""
+
+    data: Ref[PreferencePairs]
+    """Pairs to learn from: the chosen answer of each counts as desirable, the rejected one as undesirable."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """How strongly the model is held to the one it was."""
+    loss: Literal["kto", "apo_zero_unpaired"] = "kto"
+    """Loss, by TRL's names."""
+    desirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of desirable answers in the loss."""
+    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of undesirable answers in the loss."""
+    effective_batch: Annotated[int, Field(ge=2)] = 16
+    """Answers per optimiser step."""
+    micro_batch: Annotated[int, Field(ge=2)] = 4
+    """Answers computed at once, over which the divergence from the model as it was is estimated, so it is part of the method. Divides the effective batch."""
+    max_prompt_tokens: Annotated[int, Field(ge=1)] = 512
+    """Longer prompts lose their beginning."""
+    max_completion_tokens: Annotated[int, Field(ge=1)] = 512
+    """Longer answers lose their end."""
+    max_pairs: Annotated[int, Field(ge=1)] | None = None
+    """Most pairs used. Which ones is decided by the hash of their id."""
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> KtoSettings:
+        if self.effective_batch % self.micro_batch:
+            raise PydanticCustomError("batch", "`effective_batch` must be a multiple of `micro_batch`")
+        return self
+
+
+class Kto(ArtifactKind[KtoSettings]):
+    """Kahneman-Tversky optimisation of a LoRA adapter (Ethayarajh et al. 2024, arXiv:2402.01306) by TRL, merged into the model."""
+
+    name = "kto"
+    section = "stages"
+    settings = KtoSettings
+    produces: ClassVar[Mapping[str, type[Output]]] = {"model": TextModel, "adapter": Adapter}
+    requires: ClassVar[Mapping[str, str]] = REQUIRES
+    run = "aifw.training.kto:train"
+    seeded = True
+    cores = "all"
+    workload = "dpo"
+    runs_on = ("cpu", "xpu", "cuda")
+
+    def forecast(
+        self, settings: KtoSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+    ) -> Forecast:
+        """Memory of a training step on the longest answers, or of the merge."""
+        data: Mapping[str, Any] = inputs["data"].facts if "data" in inputs else {}
+        rows = float(data.get("rows", _UNKNOWN_ROWS))
+        if settings.max_pairs is not None:
+            rows = min(rows, settings.max_pairs)
+        lengths = pair_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens)
+        longest = sum(longest_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens))
+        shape, device = _shape(inputs), machine.devices[0]
+        precision = expected_precision(settings.precision, device, machine)
+        how = _steps(settings, settings.micro_batch, longest, precision)
+        mean = _steps(settings, settings.micro_batch, sum(lengths) / 2, precision)
+        step = micro_step(shape, mean, computes_reference=True) + blocks(shape, mean.batch).times(2)
+        steps = ceil(2 * rows * settings.epochs / settings.effective_batch)
+        accumulated = settings.effective_batch / settings.micro_batch
+        return _forecast(
+            [_training_parts(shape, how, device, precision)],
+            (step.times(accumulated) + optimizer_step(shape, mean)).times(steps),
+            f"{2 * rows:,.0f} answers of about {sum(lengths) / 2:,.0f} tokens with their prompts, the longest {longest:,.0f}",
+            known="rows" in data and "chars_longest" in data,
+            inputs=inputs,
+            machine=machine,
+            settings=settings,
+        )
+
+
+class RolloutSettings(CourseSettings):
+    """What methods share that let the model answer and learn from the rewards of its answers."""
+
+    prompts: Ref[PreferencePairs]
+    """Pairs whose prompts are answered; their own answers are not used."""
+    reward: Ref[RewardModel]
+    """What judges the answers."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-5
+    """Highest learning rate of AdamW."""
+    generations: Annotated[int, Field(ge=2)] = 8
+    """Answers to each prompt, which are compared with each other."""
+    effective_batch: Annotated[int, Field(ge=2)] = 16
+    """Answers per optimiser step, a multiple of `generations`."""
+    micro_batch: Annotated[Literal["auto"] | Annotated[int, Field(ge=1)], execution] = "auto"
+    """Answers learnt from at once; the effective batch must be a multiple. `auto` fits the memory."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Of the distribution answers are drawn from."""
+    max_prompt_tokens: Annotated[int, Field(ge=1)] = 512
+    """Longer prompts are not used."""
+    max_completion_tokens: Annotated[int, Field(ge=1)] = 128
+    """Answers end here."""
+    max_prompts: Annotated[int, Field(ge=1)] | None = None
+    """Most prompts used. Which ones is decided by the hash of their id."""
+    epsilon: Annotated[float, Field(gt=0)] = 0.2
+    """How far the probability of an answer may move in one step before its gradient is cut off."""
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> RolloutSettings:
+        if self.effective_batch % self.generations:
+            raise PydanticCustomError("batch", "`effective_batch` must be a multiple of `generations`")
+        return self
+
+
+class GrpoSettings(RolloutSettings):
+    """Settings of `grpo`."""
+
+    beta: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the divergence from the model as it was in the loss."""
+    loss: Literal["grpo", "dapo", "dr_grpo", "bnpo"] = "dapo"
+    """How the tokens of answers are weighted, by TRL's names. `grpo` is the published mean of means."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Whose standard deviation advantages are divided by."""
+
+
+class RlooSettings(RolloutSettings):
+    """Settings of `rloo`."""
+
+    generations: Annotated[int, Field(ge=2)] = 4
+    """Answers to each prompt; the mean reward of the others is what an answer is compared with."""
+    beta: Annotated[float, Field(ge=0)] = 0.05
+    """Weight of the divergence from the model as it was, taken off the reward."""
+    normalise_advantages: bool = False
+    """Whether advantages are divided by their standard deviation."""
+
+
+class Grpo(ArtifactKind[GrpoSettings]):
+    """Group relative policy optimisation of a LoRA adapter (Shao et al. 2024, arXiv:2402.03300) against a reward model by TRL, merged into the model."""
+
+    name = "grpo"
+    section = "stages"
+    settings = GrpoSettings
+    produces: ClassVar[Mapping[str, type[Output]]] = {"model": TextModel, "adapter": Adapter}
+    requires: ClassVar[Mapping[str, str]] = REQUIRES
+    run = "aifw.training.grpo:train"
+    seeded = True
+    shrinks = True
+    cores = "all"
+    workload = "ppo"
+    runs_on = ("cpu", "xpu", "cuda")
+
+    def forecast(
+        self, settings: GrpoSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+    ) -> Forecast:
+        """Memory of the moment that needs most: answering, learning from the answers, or the merge."""
+        return _expect(settings, inputs, machine, reference=settings.beta > 0, passes=0)
+
+
+class Rloo(ArtifactKind[RlooSettings]):
+    """REINFORCE with a leave-one-out baseline for a LoRA adapter (Ahmadian et al. 2024, arXiv:2402.14740) against a reward model by TRL, merged into the model."""
+
+    name = "rloo"
+    section = "stages"
+    settings = RlooSettings
+    produces: ClassVar[Mapping[str, type[Output]]] = {"model": TextModel, "adapter": Adapter}
+    requires: ClassVar[Mapping[str, str]] = REQUIRES
+    run = "aifw.training.rloo:train"
+    seeded = True
+    shrinks = True
+    cores = "all"
+    workload = "ppo"
+    runs_on = ("cpu", "xpu", "cuda")
+
+    def forecast(
+        self, settings: RlooSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+    ) -> Forecast:
+        """Memory of the moment that needs most: answering, learning from the answers, or the merge."""
+        return _expect(settings, inputs, machine, reference=settings.beta > 0, passes=1)
+
+
+def _expect(
+    settings: RolloutSettings, inputs: Mapping[str, InputFacts], machine: Machine, *, reference: bool, passes: int
+) -> Forecast:
+    """What learning from rewards of own answers is expected to need.
+
+    Args:
+        settings: Of the run.
+        inputs: With facts of model, prompts and reward model.
+        machine: As seen from the place considered.
+        reference: Log-probabilities under the model as it was are computed.
+        passes: Further forward passes of the model over each answer.
+    """
+    data: Mapping[str, Any] = inputs["prompts"].facts if "prompts" in inputs else {}
+    shape, device = _shape(inputs), machine.devices[0]
+    judge = Shape.of(inputs["reward"].facts if "reward" in inputs else {})
+    precision = expected_precision(settings.precision, device, machine)
+    width, mapped = bytes_each(precision), is_mapped(shape, device, precision)
+    rows = float(data.get("groups", data.get("rows", _UNKNOWN_ROWS)))
+    if settings.max_prompts is not None:
+        rows = min(rows, settings.max_prompts)
+    prompt, new = prompt_tokens(data, settings.max_prompt_tokens), float(settings.max_completion_tokens)
+    longest_prompt = longest_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens)[0]
+    batch = settings.effective_batch
+    judged = 0.0 if is_mapped(judge, device, precision) else judge.weights(width)
+
+    def moments(micro: int) -> list[dict[str, float]]:
+        learning = _training_parts(shape, _steps(settings, micro, longest_prompt + new, precision), device, precision)
+        answering = generation(shape, batch, longest_prompt, new, mapped=mapped)
+        answering["adapter"] = 3 * 4.0 * shape.lora(settings.lora.r)
+        return [{**learning, "reward": judged}, {**answering, "reward": judged}]
+
+    micro = micro_batch(settings.micro_batch, batch, prompt + new, device)
+    if settings.micro_batch == "auto":
+        micro = largest_batch(
+            lambda size: max(estimated(each, certain=shape.certain).high for each in moments(size)),
+            machine.memory.pool,
+            batch,
+            micro,
+        )
+    how = _steps(settings, micro, prompt + new, precision)
+    whole = Batch(batch, prompt + new, bytes_each=width)
+    step = micro_step(shape, how, computes_reference=reference).times(batch / micro) + optimizer_step(shape, how)
+    step += generation_work(shape, batch, prompt, new) + blocks(shape, whole).times(passes) + blocks(judge, whole)
+    steps = ceil(rows * settings.epochs * settings.generations / batch)
+    return _forecast(
+        moments(micro),
+        step.times(steps),
+        f"{rows:,.0f} prompts of about {prompt:,.0f} tokens, {settings.generations} answers of at most {new:,.0f} to each",
+        known="rows" in data,
+        inputs=inputs,
+        machine=machine,
+        settings=settings,
+        note=f"micro-batch {micro} (auto)" if settings.micro_batch == "auto" else "",
+    )
+
+
+def rollout_fitting(
+    shape: Shape, settings: RolloutSettings, longest: float, device: str, precision: str, limit: float, most: int
+) -> int:
+    """The largest micro-batch up to `most` answers whose training is forecast, at its upper end, to be within `limit` bytes; 1 if none is."""
+
+    def upper_end(micro: int) -> float:
+        parts = _training_parts(shape, _steps(settings, micro, longest, precision), device, precision)
+        return estimated(parts, certain=shape.certain).high
+
+    return largest_batch(upper_end, limit, settings.effective_batch, most)
+
+
+def _shape(inputs: Mapping[str, InputFacts]) -> Shape:
+    return Shape.of(inputs["model"].facts if "model" in inputs else {})
+
+
+def _steps(settings: CourseSettings, micro: int, tokens: float, precision: str) -> Training:
+    batch = Batch(micro, tokens, bytes_each=bytes_each(precision))
+    return Training(batch, settings.lora.r, accumulates=micro < settings.effective_batch)
+
+
+def _training_parts(shape: Shape, how: Training, device: str, precision: str) -> dict[str, float]:
+    assert how.rank is not None
+    moments = (
+        training(shape, how, mapped=is_mapped(shape, device, precision)),
+        merging(shape, how.rank, mapped=is_mapped(shape, "cpu"), worker="training"),
+    )
+    return max(moments, key=lambda parts: sum(parts.values()))
+
+
+def _forecast(
+    moments: list[dict[str, float]],
+    work: Work,
+    basis: str,
+    *,
+    known: bool,
+    inputs: Mapping[str, InputFacts],
+    machine: Machine,
+    settings: CourseSettings,
+    note: str = "",
+) -> Forecast:
+    shape, device = _shape(inputs), machine.devices[0]
+    known = known and shape.certain
+    seconds, measured = seconds_for(work, machine, expected_precision(settings.precision, device, machine))
+    parts = max(moments, key=lambda each: sum(each.values()))
+    speed = "measured speed of this device" if measured else "a default speed of this device"
+    return Forecast(
+        memory=estimated(parts, certain=known),
+        seconds=Estimate.around(_SECONDS_TO_START + seconds, (0.6 if measured else 1.0) + (0 if known else 1.0)),
+        basis=f"{basis}, {speed}" + ("" if known else "; model or data not known yet, so sizes are assumed"),
+        work=work.operations,
+        facts={
+            "model": dict(inputs["model"].facts) if "model" in inputs else {},
+            "adapter": {"parameters": shape.lora(settings.lora.r), "rank": settings.lora.r},
+        },
+        note=note,
+        parts=parts,
+        startup=_SECONDS_TO_START,
+    )
