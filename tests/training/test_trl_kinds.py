@@ -81,6 +81,9 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     rest = train(method, "rest", resume=found, **few)
     assert digests(rest.out) == digests(whole.out)
     assert rest.facts == whole.facts
+    if method != "kto":
+        first = json.loads((rest.out / "adapter/metrics.json").read_text())["curve"][0]
+        assert {"reward", "reward_deviation", "divergence", "entropy", "answer_tokens", "loss"} < first.keys()
     assert {path.suffix for path in (tmp_path / "half/checkpoints").rglob("*.*")} == {".json", ".safetensors"}
     with pytest.raises(CheckpointInvalid, match="belongs to another run"):
         train(method, "other", resume=found, learning_rate=1e-3, **few)
@@ -91,7 +94,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
 
 
 def test_kto_tells_desirable_answers_from_others(train: Train, curve: Callable[..., Any]) -> None:
-    run = train("kto", epochs=6, effective_batch=12, micro_batch=6)
+    run = train("kto", epochs=4, effective_batch=12, micro_batch=6)
     course = curve(run)
     assert course[0]["loss"] == pytest.approx(0.5, abs=1e-4)
     assert course[-1]["loss"] < 0.45
@@ -101,9 +104,9 @@ def test_kto_tells_desirable_answers_from_others(train: Train, curve: Callable[.
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
 def test_rewards_rise(train: Train, curve: Callable[..., Any], method: str) -> None:
-    run = train(method, epochs=3, learning_rate=2e-2, effective_batch=24, micro_batch=24, beta=0.0, generations=8)
+    run = train(method, epochs=2, learning_rate=2e-2, effective_batch=24, micro_batch=24, beta=0.0, generations=8)
     rewards = [row["reward"] for row in curve(run)]
-    assert len(rewards) == 18
+    assert len(rewards) == 12
     assert sum(rewards[-4:]) > sum(rewards[:4])
     assert run.facts["adapter"]["prompts"] == 18
 
@@ -205,10 +208,3 @@ def test_forecasts_grow_with_the_work(kind: AnyKind) -> None:
         assert first.parts["reward"] == 4 * model["parameters"]
         assert kind.forecast(settings.model_copy(update={"beta": 0.0}), known, HERE, History()).work <= first.work
     assert "assumed" in kind.forecast(settings, {}, HERE, History()).basis
-
-
-def test_metrics_are_kept(train: Train) -> None:
-    run = train("rloo", max_prompts=4)
-    course = json.loads((run.out / "adapter/metrics.json").read_text())
-    assert {"reward", "reward_deviation", "divergence", "entropy", "answer_tokens", "loss"} < course["curve"][0].keys()
-    assert course["prompts"] == 4
