@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
 from aifw.job import Job, latest_checkpoint
 from aifw.models.kinds import model_files
 from aifw.training import checkpoint
@@ -17,6 +18,24 @@ from aifw.training.watch import Shrink, Watch
 
 Attempt = Callable[[checkpoint.Progress, Path | None], Any]
 """Trains from a checkpoint, or from the beginning, to the end and returns the model, or raises `Shrink`."""
+
+
+def backend_of(job: Job[Any]) -> Backend:
+    """How a job computes; what is notable about that is said, and torch is given its threads."""
+    use_threads(job.threads)
+    measured = measured_beside(job.cache_root)
+    backend = backend_for(job.device, job.settings.precision, threads=job.threads, measured=measured)
+    for note in backend.notes:
+        job.note(note)
+    return backend
+
+
+def tell_division(job: Job[Any], micro: int) -> int:
+    """A micro-batch, said where it is not the one that was set."""
+    wanted, effective = job.settings.micro_batch, job.settings.effective_batch
+    if wanted not in {"auto", micro}:
+        job.note(f"micro-batch {micro} instead of {wanted}, so that it divides {effective}")
+    return micro
 
 
 def attempts(job: Job[Any], run: str, micro_batch: int, attempt: Attempt) -> tuple[Any, checkpoint.Progress]:

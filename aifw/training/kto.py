@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import InputInvalid
-from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
+from aifw.hardware.libraries.backend import Backend
 from aifw.job import Job
 from aifw.models.chat import has_template
 from aifw.models.describe import context_of
@@ -22,7 +22,7 @@ from aifw.models.load import load_tokenizer, quiet
 from aifw.models.pairs import Encoded, choose, encode, read_pairs
 from aifw.training import checkpoint
 from aifw.training.course import lay_out
-from aifw.training.descent import attempts, identity, write_course
+from aifw.training.descent import attempts, backend_of, identity, write_course
 from aifw.training.merge import merge_adapter, save_adapter
 from aifw.training.trl_kinds import KtoSettings
 from aifw.training.trl_trainer import train_with
@@ -40,11 +40,7 @@ def train(job: Job[KtoSettings]) -> None:
         JobStopped: Stopped on request, after a checkpoint.
         JobError: The loss is not a number.
     """
-    use_threads(job.threads)
-    settings, base = job.settings, job.inputs["model"]
-    backend = backend_for(job.device, settings.precision, threads=job.threads, measured=measured_beside(job.cache_root))
-    for note in backend.notes:
-        job.note(note)
+    settings, base, backend = job.settings, job.inputs["model"], backend_of(job)
     with quiet():
         encoded = _usable(job)
         answers: list[Answer] = []

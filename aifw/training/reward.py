@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import InputInvalid, JobError
-from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
+from aifw.hardware.libraries.backend import Backend
 from aifw.job import Job
 from aifw.models.chat import EncodedPair, has_template
 from aifw.models.describe import weights
@@ -24,7 +24,7 @@ from aifw.models.size import Shape
 from aifw.training import checkpoint
 from aifw.training.adapter import drop_in_adapter_only, lora_config, naming_the_setting
 from aifw.training.course import lay_out
-from aifw.training.descent import attempts, descend, identity, write_course
+from aifw.training.descent import attempts, backend_of, descend, identity, tell_division, write_course
 from aifw.training.kinds import micro_batch
 from aifw.training.merge import save_adapter
 from aifw.training.reward_kinds import RewardSettings, fitting
@@ -43,11 +43,7 @@ def train(job: Job[RewardSettings]) -> None:
         JobStopped: Stopped on request, after a checkpoint.
         JobError: The loss or a reward is not a number.
     """
-    use_threads(job.threads)
-    settings, base = job.settings, job.inputs["model"]
-    backend = backend_for(job.device, settings.precision, threads=job.threads, measured=measured_beside(job.cache_root))
-    for note in backend.notes:
-        job.note(note)
+    settings, base, backend = job.settings, job.inputs["model"], backend_of(job)
     with quiet():
         model = load_reward_model(base.path, backend, job.seed)
         if not has_template(model.tokenizer):
@@ -225,11 +221,7 @@ def _micro_batch(job: Job[RewardSettings], pairs: Sequence[EncodedPair], precisi
         tokens = (float(prompts * len(longest.prompt)), float(max(len(longest.chosen), len(longest.rejected))))
         shape = Shape.of(job.inputs["model"].facts)
         micro = fitting(shape, settings, tokens, job.device, precision, job.memory, micro)
-    elif settings.micro_batch not in {"auto", micro}:
-        job.note(
-            f"micro-batch {micro} instead of {settings.micro_batch}, so that it divides {settings.effective_batch}"
-        )
-    return micro
+    return tell_division(job, micro)
 
 
 def _sequence(pair: EncodedPair) -> int:

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from aifw.data.kinds import PreferencePairs
 from aifw.hardware.libraries.precision import expected_precision
 from aifw.hardware.machine import Machine
-from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
+from aifw.kind import ArtifactKind, Forecast, History, InputFacts, Output
 from aifw.models.memory import bytes_each, estimated, is_mapped, largest_batch
 from aifw.models.memory_training import Training, merging, on_pairs, training
 from aifw.models.size import Shape
-from aifw.models.speed import seconds_for
 from aifw.models.work import Work, blocks, micro_step, optimizer_step
 from aifw.settings import Ref, execution
 from aifw.training.course_settings import CourseSettings
+from aifw.training.expectation import expected, facts_of, rows_of
 from aifw.training.kinds import Adapter, longest_tokens, micro_batch, pair_tokens, prompt_tokens
 
 _SECONDS_TO_START = 15.0
 """Importing, and an allowance for loading, merging and writing a model, as for DPO."""
-_UNKNOWN_ROWS = 1000
 
 
 class RewardModel(Output):
@@ -84,39 +83,28 @@ class Reward(ArtifactKind[RewardSettings]):
         self, settings: RewardSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
     ) -> Forecast:
         """Memory of the moment that needs most: a training step on the longest pairs, or the merge."""
-        model: Mapping[str, Any] = inputs["model"].facts if "model" in inputs else {}
-        data: Mapping[str, Any] = inputs["data"].facts if "data" in inputs else {}
-        shape, device = Shape.of(model), machine.devices[0]
-        rows = float(data.get("rows", _UNKNOWN_ROWS))
-        if settings.max_pairs is not None:
-            rows = min(rows, settings.max_pairs)
+        data, device = facts_of(inputs, "data"), machine.devices[0]
+        shape, rows = Shape.of(facts_of(inputs, "model")), rows_of(data, settings.max_pairs)
         lengths = pair_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens)
         longest = longest_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens)
         prompt = prompt_tokens(data, settings.max_prompt_tokens)
         precision = expected_precision(settings.precision, device, machine)
-        known = shape.certain and "rows" in data and "chars_longest" in data
         micro = micro_batch(settings.micro_batch, settings.effective_batch, sum(lengths) - prompt, device)
         if settings.micro_batch == "auto":
             micro = fitting(shape, settings, longest, device, precision, machine.memory.pool, micro)
-        parts = reward_parts(shape, settings, micro, longest, device, precision)
-        measured_rows = rows + float(inputs["evaluation"].facts.get("rows", 0)) if "evaluation" in inputs else rows
-        work = reward_work(shape, settings, rows, micro, (prompt, sum(lengths) / 2 - prompt), precision, measured_rows)
-        seconds, measured = seconds_for(work, machine, precision)
-        spread = (0.5 if measured else 0.8) + (0 if known else 1.0)
-        speed = "measured speed of this device" if measured else "a default speed of this device"
-        size = f"{rows:,.0f} pairs of about {sum(lengths):,.0f} tokens, each answer with its prompt at most {sum(longest):,.0f}"
-        return Forecast(
-            memory=estimated(parts, certain=known),
-            seconds=Estimate.around(_SECONDS_TO_START + seconds, spread),
-            basis=f"{size}, {speed}" + ("" if known else "; model or data not known yet, so sizes are assumed"),
-            work=work.operations,
-            facts={
-                "model": dict(model),
-                "adapter": {"parameters": shape.lora(settings.lora.r) + shape.hidden, "rank": settings.lora.r},
-            },
-            note=f"micro-batch {micro} (auto)" if settings.micro_batch == "auto" else "",
-            parts=parts,
+        measured = rows + (0.0 if settings.evaluation is None else rows_of(facts_of(inputs, "evaluation"), None))
+        mean = (prompt, sum(lengths) / 2 - prompt)
+        return expected(
+            reward_parts(shape, settings, micro, longest, device, precision),
+            reward_work(shape, settings, rows, micro, mean, precision, measured),
+            f"{rows:,.0f} pairs of about {sum(lengths):,.0f} tokens, each answer with its prompt at most {sum(longest):,.0f}",
+            known="rows" in data and "chars_longest" in data,
+            inputs=inputs,
+            machine=machine,
+            settings=settings,
             startup=_SECONDS_TO_START,
+            micro=micro,
+            beside=shape.hidden,
         )
 
 

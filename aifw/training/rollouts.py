@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import InputInvalid, JobError
-from aifw.hardware.libraries.backend import backend_for, measured_beside, use_threads
 from aifw.job import Job
 from aifw.models.chat import Message, encode_pair, has_template, render
 from aifw.models.describe import context_of
@@ -23,7 +22,7 @@ from aifw.models.pairs import choose, read_pairs
 from aifw.models.size import Shape
 from aifw.training import checkpoint
 from aifw.training.course import lay_out
-from aifw.training.descent import attempts, content, identity, write_course
+from aifw.training.descent import attempts, backend_of, content, identity, tell_division, write_course
 from aifw.training.kinds import micro_batch
 from aifw.training.merge import merge_adapter, save_adapter
 from aifw.training.reward_model import Rewards, load_reward_model
@@ -77,11 +76,7 @@ def train(
         JobStopped: Stopped on request, after a checkpoint.
         JobError: The loss or a reward is not a number.
     """
-    use_threads(job.threads)
-    settings, base = job.settings, job.inputs["model"]
-    backend = backend_for(job.device, settings.precision, threads=job.threads, measured=measured_beside(job.cache_root))
-    for note in backend.notes:
-        job.note(note)
+    settings, base, backend = job.settings, job.inputs["model"], backend_of(job)
     with quiet():
         prompts, dropped = _usable(job)
         lengths = [prompt.tokens for prompt in prompts]
@@ -219,4 +214,4 @@ def _micro_batch(job: Job[RolloutSettings], longest: int, precision: str) -> int
     if settings.micro_batch == "auto" and job.memory is not None:
         shape = Shape.of(job.inputs["model"].facts)
         micro = rollout_fitting(shape, settings, tokens, job.device, precision, job.memory, micro)
-    return micro
+    return tell_division(job, micro)

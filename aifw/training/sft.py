@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import InputInvalid
-from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
+from aifw.hardware.libraries.backend import Backend
 from aifw.job import Job
 from aifw.models.conversations import (
     EncodedConversation,
@@ -30,7 +30,7 @@ from aifw.models.size import Shape
 from aifw.training import checkpoint, sft_trl
 from aifw.training.adapter import add_adapter, drop_in_adapter_only
 from aifw.training.course import lay_out
-from aifw.training.descent import attempts, descend, identity, write_course
+from aifw.training.descent import attempts, backend_of, descend, identity, tell_division, write_course
 from aifw.training.kinds import micro_batch
 from aifw.training.likelihood import Likelihood
 from aifw.training.merge import merge_adapter, save_adapter
@@ -47,11 +47,7 @@ def train(job: Job[SftSettings]) -> None:
         JobStopped: Stopped on request, after a checkpoint.
         JobError: The loss is not a number.
     """
-    use_threads(job.threads)
-    settings, base = job.settings, job.inputs["model"]
-    backend = backend_for(job.device, settings.precision, threads=job.threads, measured=measured_beside(job.cache_root))
-    for note in backend.notes:
-        job.note(note)
+    settings, base, backend = job.settings, job.inputs["model"], backend_of(job)
     with quiet():
         model = load(base.path, backend)
         encoded = _usable(job, model)
@@ -160,11 +156,7 @@ def _micro_batch(job: Job[SftSettings], sequences: Sequence[EncodedConversation]
     if settings.micro_batch == "auto" and job.memory is not None:
         shape = Shape.of(job.inputs["model"].facts)
         micro = fitting(shape, settings, sizes, job.device, precision, job.memory, micro)
-    elif settings.micro_batch not in {"auto", micro}:
-        job.note(
-            f"micro-batch {micro} instead of {settings.micro_batch}, so that it divides {settings.effective_batch}"
-        )
-    return micro
+    return tell_division(job, micro)
 
 
 def _identity(job: Job[SftSettings], sequences: Sequence[EncodedConversation], backend: Backend) -> str:

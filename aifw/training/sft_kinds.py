@@ -12,20 +12,19 @@ from pydantic import Field
 from aifw.data.kinds import Conversations, PreferencePairs
 from aifw.hardware.libraries.precision import expected_precision
 from aifw.hardware.machine import Machine
-from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
+from aifw.kind import ArtifactKind, Forecast, History, InputFacts, Output
 from aifw.models.kinds import TextModel
 from aifw.models.memory import FLOAT, Batch, bytes_each, estimated, is_mapped, largest_batch
 from aifw.models.memory_training import HALF_MULTIPLE, Training, merging, training
 from aifw.models.size import TEMPLATE_TOKENS, Shape, tokens_of
-from aifw.models.speed import seconds_for
 from aifw.models.work import Work, micro_step, optimizer_step
 from aifw.settings import Ref, execution
 from aifw.training.course_settings import CourseSettings
+from aifw.training.expectation import REQUIRES, expected, facts_of, rows_of
 from aifw.training.kinds import Adapter, micro_batch
 
-SECONDS_TO_START = 15.0
+_SECONDS_TO_START = 15.0
 """Importing, and an allowance for loading, merging and writing a model, as for DPO."""
-UNKNOWN_ROWS = 1000
 ROW_TOKENS = 1024
 """Of a row that conversations share: its mask has the square of that. A conversation may be longer."""
 
@@ -60,15 +59,7 @@ class Sft(ArtifactKind[SftSettings]):
     section = "stages"
     settings = SftSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {"model": TextModel, "adapter": Adapter}
-    requires: ClassVar[Mapping[str, str]] = {
-        "accelerate": "train",
-        "datasets": "train",
-        "peft": "train",
-        "safetensors": "train",
-        "torch": "train",
-        "transformers": "train",
-        "trl": "train",
-    }
+    requires: ClassVar[Mapping[str, str]] = REQUIRES
     run = "aifw.training.sft:train"
     seeded = True
     shrinks = True
@@ -80,38 +71,23 @@ class Sft(ArtifactKind[SftSettings]):
         self, settings: SftSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
     ) -> Forecast:
         """Memory of the moment that needs most: a step on the longest conversations, or the merge."""
-        model: Mapping[str, Any] = inputs["model"].facts if "model" in inputs else {}
-        data: Mapping[str, Any] = inputs["data"].facts if "data" in inputs else {}
-        shape, device = Shape.of(model), machine.devices[0]
-        rows = float(data.get("rows", UNKNOWN_ROWS))
-        if settings.max_conversations is not None:
-            rows = min(rows, settings.max_conversations)
+        data, device = facts_of(inputs, "data"), machine.devices[0]
+        shape, rows = Shape.of(facts_of(inputs, "model")), rows_of(data, settings.max_conversations)
         sizes = Sizes.of(data, settings.max_tokens)
         precision = expected_precision(settings.precision, device, machine)
-        known = shape.certain and "rows" in data and "chars_longest" in data
         micro = micro_batch(settings.micro_batch, settings.effective_batch, sizes.mean, device)
         if settings.micro_batch == "auto":
             micro = fitting(shape, settings, sizes, device, precision, machine.memory.pool, micro)
-        parts = sft_parts(shape, settings, micro, sizes, device, precision)
-        work = sft_work(shape, settings, rows, micro, sizes, precision)
-        seconds, measured = seconds_for(work, machine, precision)
-        spread = (0.5 if measured else 0.8) + (0 if known else 1.0)
-        speed = "measured speed of this device" if measured else "a default speed of this device"
-        basis = (
-            f"{rows:,.0f} conversations of about {sizes.mean:,.0f} tokens, the longest {sizes.longest:,.0f}, {speed}"
-        )
-        return Forecast(
-            memory=estimated(parts, certain=known),
-            seconds=Estimate.around(SECONDS_TO_START + seconds, spread),
-            basis=basis + ("" if known else "; model or data not known yet, so sizes are assumed"),
-            work=work.operations,
-            facts={
-                "model": dict(model),
-                "adapter": {"parameters": shape.lora(settings.lora.r), "rank": settings.lora.r},
-            },
-            note=f"micro-batch {micro} (auto)" if settings.micro_batch == "auto" else "",
-            parts=parts,
-            startup=SECONDS_TO_START,
+        return expected(
+            sft_parts(shape, settings, micro, sizes, device, precision),
+            sft_work(shape, settings, rows, micro, sizes, precision),
+            f"{rows:,.0f} conversations of about {sizes.mean:,.0f} tokens, the longest {sizes.longest:,.0f}",
+            known="rows" in data and "chars_longest" in data,
+            inputs=inputs,
+            machine=machine,
+            settings=settings,
+            startup=_SECONDS_TO_START,
+            micro=micro,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -12,31 +12,21 @@ from pydantic_core import PydanticCustomError
 from aifw.data.kinds import PreferencePairs
 from aifw.hardware.libraries.precision import expected_precision
 from aifw.hardware.machine import Machine
-from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
+from aifw.kind import ArtifactKind, Forecast, History, InputFacts, Output
 from aifw.models.kinds import TextModel
 from aifw.models.memory import Batch, bytes_each, estimated, is_mapped, largest_batch
 from aifw.models.memory_inference import generation
 from aifw.models.memory_training import Training, merging, training
 from aifw.models.size import Shape
-from aifw.models.speed import seconds_for
-from aifw.models.work import Work, blocks, generation_work, micro_step, optimizer_step
+from aifw.models.work import blocks, generation_work, micro_step, optimizer_step
 from aifw.settings import Ref, execution
 from aifw.training.course_settings import CourseSettings
+from aifw.training.expectation import REQUIRES, expected, facts_of, rows_of
 from aifw.training.kinds import Adapter, longest_tokens, micro_batch, pair_tokens, prompt_tokens
 from aifw.training.reward_kinds import RewardModel
 
 _SECONDS_TO_START = 20.0
 """Importing, TRL's trainers with it, and an allowance for loading, merging and writing a model."""
-_UNKNOWN_ROWS = 1000
-REQUIRES = {
-    "accelerate": "train",
-    "datasets": "train",
-    "peft": "train",
-    "safetensors": "train",
-    "torch": "train",
-    "transformers": "train",
-    "trl": "train",
-}
 
 
 class KtoSettings(CourseSettings):
@@ -88,27 +78,28 @@ class Kto(ArtifactKind[KtoSettings]):
         self, settings: KtoSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
     ) -> Forecast:
         """Memory of a training step on the longest answers, or of the merge."""
-        data: Mapping[str, Any] = inputs["data"].facts if "data" in inputs else {}
-        rows = float(data.get("rows", _UNKNOWN_ROWS))
-        if settings.max_pairs is not None:
-            rows = min(rows, settings.max_pairs)
+        data = facts_of(inputs, "data")
+        rows = rows_of(data, settings.max_pairs)
         lengths = pair_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens)
         longest = sum(longest_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens))
-        shape, device = _shape(inputs), machine.devices[0]
+        shape, device = Shape.of(facts_of(inputs, "model")), machine.devices[0]
         precision = expected_precision(settings.precision, device, machine)
         how = _steps(settings, settings.micro_batch, longest, precision)
         mean = _steps(settings, settings.micro_batch, sum(lengths) / 2, precision)
         step = micro_step(shape, mean, computes_reference=True) + blocks(shape, mean.batch).times(2)
         steps = ceil(2 * rows * settings.epochs / settings.effective_batch)
         accumulated = settings.effective_batch / settings.micro_batch
-        return _forecast(
-            [_training_parts(shape, how, device, precision)],
+        return expected(
+            _training_parts(shape, how, device, precision),
             (step.times(accumulated) + optimizer_step(shape, mean)).times(steps),
             f"{2 * rows:,.0f} answers of about {sum(lengths) / 2:,.0f} tokens with their prompts, the longest {longest:,.0f}",
             known="rows" in data and "chars_longest" in data,
             inputs=inputs,
             machine=machine,
             settings=settings,
+            startup=_SECONDS_TO_START,
+            micro=settings.micro_batch,
+            spread=0.6,
         )
 
 
@@ -223,14 +214,12 @@ def _expect(
         reference: Log-probabilities under the model as it was are computed.
         passes: Further forward passes of the model over each answer.
     """
-    data: Mapping[str, Any] = inputs["prompts"].facts if "prompts" in inputs else {}
-    shape, device = _shape(inputs), machine.devices[0]
-    judge = Shape.of(inputs["reward"].facts if "reward" in inputs else {})
+    data = facts_of(inputs, "prompts")
+    shape, device = Shape.of(facts_of(inputs, "model")), machine.devices[0]
+    judge = Shape.of(facts_of(inputs, "reward"))
     precision = expected_precision(settings.precision, device, machine)
     width, mapped = bytes_each(precision), is_mapped(shape, device, precision)
-    rows = float(data.get("groups", data.get("rows", _UNKNOWN_ROWS)))
-    if settings.max_prompts is not None:
-        rows = min(rows, settings.max_prompts)
+    rows = rows_of(data, settings.max_prompts, "groups")
     prompt, new = prompt_tokens(data, settings.max_prompt_tokens), float(settings.max_completion_tokens)
     longest_prompt = longest_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens)[0]
     batch = settings.effective_batch
@@ -255,15 +244,17 @@ def _expect(
     step = micro_step(shape, how, computes_reference=reference).times(batch / micro) + optimizer_step(shape, how)
     step += generation_work(shape, batch, prompt, new) + blocks(shape, whole).times(passes) + blocks(judge, whole)
     steps = ceil(rows * settings.epochs * settings.generations / batch)
-    return _forecast(
-        moments(micro),
+    return expected(
+        max(moments(micro), key=lambda parts: sum(parts.values())),
         step.times(steps),
         f"{rows:,.0f} prompts of about {prompt:,.0f} tokens, {settings.generations} answers of at most {new:,.0f} to each",
         known="rows" in data,
         inputs=inputs,
         machine=machine,
         settings=settings,
-        note=f"micro-batch {micro} (auto)" if settings.micro_batch == "auto" else "",
+        startup=_SECONDS_TO_START,
+        micro=micro,
+        spread=0.6,
     )
 
 
@@ -279,10 +270,6 @@ def rollout_fitting(
     return largest_batch(upper_end, limit, settings.effective_batch, most)
 
 
-def _shape(inputs: Mapping[str, InputFacts]) -> Shape:
-    return Shape.of(inputs["model"].facts if "model" in inputs else {})
-
-
 def _steps(settings: CourseSettings, micro: int, tokens: float, precision: str) -> Training:
     batch = Batch(micro, tokens, bytes_each=bytes_each(precision))
     return Training(batch, settings.lora.r, accumulates=micro < settings.effective_batch)
@@ -295,34 +282,3 @@ def _training_parts(shape: Shape, how: Training, device: str, precision: str) ->
         merging(shape, how.rank, mapped=is_mapped(shape, "cpu"), worker="training"),
     )
     return max(moments, key=lambda parts: sum(parts.values()))
-
-
-def _forecast(
-    moments: list[dict[str, float]],
-    work: Work,
-    basis: str,
-    *,
-    known: bool,
-    inputs: Mapping[str, InputFacts],
-    machine: Machine,
-    settings: CourseSettings,
-    note: str = "",
-) -> Forecast:
-    shape, device = _shape(inputs), machine.devices[0]
-    known = known and shape.certain
-    seconds, measured = seconds_for(work, machine, expected_precision(settings.precision, device, machine))
-    parts = max(moments, key=lambda each: sum(each.values()))
-    speed = "measured speed of this device" if measured else "a default speed of this device"
-    return Forecast(
-        memory=estimated(parts, certain=known),
-        seconds=Estimate.around(_SECONDS_TO_START + seconds, (0.6 if measured else 1.0) + (0 if known else 1.0)),
-        basis=f"{basis}, {speed}" + ("" if known else "; model or data not known yet, so sizes are assumed"),
-        work=work.operations,
-        facts={
-            "model": dict(inputs["model"].facts) if "model" in inputs else {},
-            "adapter": {"parameters": shape.lora(settings.lora.r), "rank": settings.lora.r},
-        },
-        note=note,
-        parts=parts,
-        startup=_SECONDS_TO_START,
-    )

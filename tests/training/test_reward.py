@@ -292,5 +292,6 @@ def test_forecast_grows_with_the_work_and_the_longest_pair() -> None:
     longer = {**known, "data": InputFacts("d", {**data, "chars_longest": 4000}, True)}
     assert kind.forecast(settings, longer, HERE, History()).memory.mid > first.memory.mid
     measured = {**known, "evaluation": InputFacts("e", {"rows": 1000}, True)}
-    assert kind.forecast(settings, measured, HERE, History()).work > first.work
+    with_evaluation = settings.model_copy(update={"evaluation": "e"})
+    assert kind.forecast(with_evaluation, measured, HERE, History()).work > first.work
     assert "assumed" in kind.forecast(settings, {}, HERE, History()).basis
