@@ -1,8 +1,8 @@
 """The contract every kind of resource fulfils, and the registry that finds kinds.
 
-A kind is one small class in the `kinds.py` of its package: what its settings are, what it produces, what it will need, and the
-*name* of the function that does the work, which only the worker imports. Nothing in this module or in a `kinds.py` may import a
-heavy library: planning loads the kinds a spec names and nothing else.
+A kind is one small class in the `kinds.py` of its package, or in a `*_kinds.py` where there are many: what its settings are, what it
+produces, what it will need, and the *name* of the function that does the work, which only the worker imports. Nothing in this module
+or in those may import a heavy library: planning loads the kinds a spec names and nothing else.
 
 Built-in kinds are found by scanning the package; other packages announce theirs under the entry point group `aifw.kinds`, each
 entry naming a subclass of one of the three families below.
@@ -310,11 +310,11 @@ _DECLARATION = re.compile(
 
 @cache
 def _builtin() -> dict[str, str]:
-    """Name of every built-in kind and the module that declares it, read from the text of each `kinds.py` without importing it."""
+    """Name of every built-in kind and the module that declares it, read from the text of each `*kinds.py` without importing it."""
     package = Path(__file__).parent
     return {
-        name: f"aifw.{path.parent.name}.kinds"
-        for path in sorted(package.glob("*/kinds.py"))
+        name: f"aifw.{path.parent.name}.{path.stem}"
+        for path in sorted(package.glob("*/*kinds.py"))
         for name in _DECLARATION.findall(path.read_text(encoding="utf-8"))
     }
 

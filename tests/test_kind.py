@@ -72,8 +72,8 @@ def foreign(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_scanning_finds_what_importing_finds() -> None:
     imported = {}
-    for path in PACKAGE.glob("*/kinds.py"):
-        name = f"aifw.{path.parent.name}.kinds"
+    for path in PACKAGE.glob("*/*kinds.py"):
+        name = f"aifw.{path.parent.name}.{path.stem}"
         for found in vars(importlib.import_module(name)).values():
             if (
                 isinstance(found, type)

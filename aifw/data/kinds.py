@@ -1,4 +1,4 @@
-"""Kinds of data sets: user feedback as it was when it was read, and preference pairs made from it."""
+"""Kinds of data sets: user feedback as it was when it was read, preference pairs made from it, and conversations."""
 
 from __future__ import annotations
 
@@ -204,3 +204,72 @@ def _expected_pairs(kinds: Mapping[str, float] | None, rows: float) -> float:
 
 def _seconds(rows: float, per_row: float) -> Estimate:
     return Estimate.around(_SECONDS_TO_START + rows * per_row, 0.6)
+
+
+_UNKNOWN_BYTES = 1_000
+_CONVERSATION_BYTES = 5
+"""Anonymous memory for each byte of a file of conversations, which is held as objects."""
+_SECONDS_PER_CONVERSATION = 5e-5
+
+
+class Conversations(Output):
+    """`conversations.jsonl`: one object of `id` and `messages` (of `role` and `content`) a line, sorted by id; `rejected.jsonl`: line and reason of every broken row.
+
+    Facts: `rows`, `chars_prompt`, `chars_answer` (means: of what is not and of what is the assistant's), `chars_longest`, `rejected` (rows by reason).
+    """
+
+    name = "conversations"
+
+
+class ConversationsSettings(Settings):
+    """Settings of `conversations`."""
+
+    path: Annotated[str, Field(pattern=r"\.jsonl$")]
+    """A file of JSON lines, `{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]}`."""
+
+
+class ConversationLines(ArtifactKind[ConversationsSettings]):
+    """A frozen copy of the usable conversations in a file, for supervised fine-tuning."""
+
+    name = "conversations"
+    section = "datasets"
+    settings = ConversationsSettings
+    produces: ClassVar[Mapping[str, type[Output]]] = {"conversations": Conversations}
+    run = "aifw.data.conversations:freeze"
+    workload = "data"
+
+    def observe(self, settings: ConversationsSettings, workspace: Workspace) -> Observation:
+        """Fingerprint of the file: its sha256.
+
+        Raises:
+            InputInvalid: It is not there or cannot be read.
+        """
+        from dataclasses import replace
+
+        from aifw.data.observation import look_at_lines
+
+        path = workspace.path(settings.path)
+        if not path.is_file():
+            raise InputInvalid(
+                f"there are no conversations at {path}", hint="`path` is relative to the folder of the spec"
+            )
+        seen = look_at_lines(path, workspace.digest_of)
+        rows = seen.facts["rows"]
+        return replace(seen, summary=f"{rows:,} conversation{'' if rows == 1 else 's'}")
+
+    def forecast(
+        self, settings: ConversationsSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+    ) -> Forecast:
+        """Conversations are held in memory; time grows with rows."""
+        observed = inputs["observation"].facts if "observation" in inputs else {}
+        known = "rows" in observed
+        rows = float(observed.get("rows", _UNKNOWN_ROWS))
+        size = float(observed.get("bytes", rows * _UNKNOWN_BYTES))
+        return Forecast(
+            memory=Estimate.around(_FREEZING_BYTES + _CONVERSATION_BYTES * size, 0.35),
+            seconds=_seconds(rows, _SECONDS_PER_CONVERSATION),
+            basis=f"{rows:,.0f} rows" if known else "the number of rows is not known yet",
+            work=rows,
+            startup=_SECONDS_TO_START,
+            facts={"conversations": {"rows": rows}},
+        )

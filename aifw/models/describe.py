@@ -65,6 +65,15 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
+def context_of(folder: Path) -> int:
+    """Most positions a `TextModel` was made for; very many where its configuration names no limit.
+
+    Raises:
+        InputInvalid: The configuration cannot be read or is not one of a language model.
+    """
+    return int(describe(folder)["context"] or 2**31)
+
+
 def stated_licence(folder: Path) -> str | None:
     """The licence a wheel's METADATA or a model card's header states, or None."""
     patterns = {

@@ -8,10 +8,21 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from aifw.errors import InputInvalid
 from aifw.models.chat import EncodedPair, Message, encode_pair
+
+
+class Identified(Protocol):
+    """What has a name of its own."""
+
+    @property
+    def id(self) -> str:
+        """The name."""
+
+
+Row = TypeVar("Row", bound=Identified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +91,8 @@ def _pair(row: Any) -> Pair:
     return Pair(str(row["id"]), str(row["group"]), prompt, str(row["chosen"]), str(row["rejected"]))
 
 
-def choose(pairs: Iterable[Pair], most: int | None) -> list[Pair]:
-    """At most that many pairs, by the hash of their id: the same ones whatever else there is, in the order of their id."""
+def choose(pairs: Iterable[Row], most: int | None) -> list[Row]:
+    """At most that many pairs (or whatever has an id), by the hash of their id: the same ones whatever else there is, in the order of their id."""
     ordered = sorted(pairs, key=lambda pair: pair.id)
     if most is None or len(ordered) <= most:
         return ordered

@@ -242,7 +242,7 @@ def _run(job: Job[DpoSettings], course: Course, ranks: Ranks) -> Any:
     if course.resume is not None:
         random_state, best.weights = checkpoint.restore(course.resume, model, optimizer)
         torch.set_rng_state(random_state)
-    watch = Watch(job, progress, steps, best) if ranks.leads else None
+    watch = Watch(job, progress, steps, best=best) if ranks.leads else None
     while progress.step < steps and not (course.apart and best.exhausted):
         rate = settings.learning_rate * learning_rate_factor(progress.step, steps, settings.warmup, settings.schedule)
         for group in optimizer.param_groups:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _TRIED_TOKENS = 32
 """Of each answer, when the output layer is tried: all logits of those are there at once."""
-_TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
+TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 """Of the mean log-probability of a token, between two ways to compute it."""
-_LEAK = 1e-3
+LEAK = 1e-3
 """The same between two runs of one way of which one has another chosen answer: what the rejected one gets must not depend on it."""
 _CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
 """Settings by which architectures change what comes out of their output layer."""
@@ -62,7 +62,7 @@ class Policy:
             longest: Pair with the longest sequence, on which the ways are compared.
         """
         whole = cls(model.module, model.tokenizer.pad_token_id, model.device, model.precision)
-        if not _has_plain_head(model.module):
+        if not has_plain_head(model.module):
             return whole
         begun = EncodedPair(longest.prompt, longest.chosen[:_TRIED_TOKENS], longest.rejected[:_TRIED_TOKENS])
         plain = replace(whole, plain=True)
@@ -89,7 +89,7 @@ class Policy:
                 raise JobError(
                     f"torch.compile does not take this model here: {error}", hint="leave out `compile`"
                 ) from error
-        if not moved <= _TOLERANCE[self.precision]:
+        if not moved <= TOLERANCE[self.precision]:
             raise JobError(
                 f"compiled, the model gives other probabilities: a token's logarithm moves by {moved:.2g}",
                 hint="leave out `compile`",
@@ -137,9 +137,9 @@ class Policy:
 def _agree(one: Policy, other: Policy, pair: EncodedPair) -> bool:
     def asked() -> bool:
         difference = (one.log_probabilities([pair]) - other.log_probabilities([pair])).abs()
-        return _per_token(difference, pair) <= _TOLERANCE[one.precision]
+        return _per_token(difference, pair) <= TOLERANCE[one.precision]
 
-    return _tried(asked, otherwise=False)
+    return tried(asked, otherwise=False)
 
 
 def _leaks(policy: Policy, pair: EncodedPair) -> bool:
@@ -148,16 +148,16 @@ def _leaks(policy: Policy, pair: EncodedPair) -> bool:
 
     def asked() -> bool:
         found = policy.log_probabilities([pair]) - policy.log_probabilities([changed])
-        return float(found[0, 1].abs()) / len(pair.rejected) > _LEAK
+        return float(found[0, 1].abs()) / len(pair.rejected) > LEAK
 
-    return _tried(asked, otherwise=True)
+    return tried(asked, otherwise=True)
 
 
 def _per_token(difference: Tensor, pair: EncodedPair) -> float:
     return max(float(difference[0, 0]) / len(pair.chosen), float(difference[0, 1]) / len(pair.rejected))
 
 
-def _tried(asked: Callable[[], bool], *, otherwise: bool) -> bool:
+def tried(asked: Callable[[], bool], *, otherwise: bool) -> bool:
     """An answer, or what is assumed of an architecture that does not take what it is given."""
     with torch.no_grad():
         try:
@@ -168,7 +168,7 @@ def _tried(asked: Callable[[], bool], *, otherwise: bool) -> bool:
             return otherwise
 
 
-def _has_plain_head(module: Any) -> bool:
+def has_plain_head(module: Any) -> bool:
     """Whether logits are the product of hidden states and a matrix, as far as layer and configuration tell."""
     head, settings = module.get_output_embeddings(), module.config.get_text_config()
     if type(head) is not torch.nn.Linear or getattr(head, "bias", None) is not None or module.base_model is module:

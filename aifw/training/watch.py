@@ -11,7 +11,7 @@ from aifw.errors import JobError, JobStopped
 from aifw.job import Job
 from aifw.training import checkpoint
 from aifw.training.early_stopping import Best
-from aifw.training.kinds import DpoSettings, next_smaller
+from aifw.training.kinds import next_smaller
 
 
 class Shrink(Exception):
@@ -22,16 +22,17 @@ class Watch:
     """Follows a run from the step it begins at.
 
     Args:
-        job: Is told about every step.
+        job: Is told about every step. Its settings have `effective_batch` and `checkpoint_every`.
         progress: Is counted on; what a checkpoint holds.
         steps: Of the whole run.
+        rows: What the effective batch is counted in.
         best: The best weights so far, which a checkpoint holds as well.
     """
 
     def __init__(
-        self, job: Job[DpoSettings], progress: checkpoint.Progress, steps: int, best: Best | None = None
+        self, job: Job[Any], progress: checkpoint.Progress, steps: int, rows: str = "pairs", best: Best | None = None
     ) -> None:
-        self.job, self.progress, self.steps, self.best = job, progress, steps, best
+        self.job, self.progress, self.steps, self.rows, self.best = job, progress, steps, rows, best
         self.first = progress.step
         self.begin()
 
@@ -43,7 +44,7 @@ class Watch:
         """A step is done.
 
         Args:
-            measures: Of it: loss, margin, accuracy, learning_rate, grad_norm.
+            measures: Of it: loss, learning_rate, grad_norm, and what the method adds (margin, accuracy, reward).
             model: Its trainable parameters are saved.
             optimizer: Its moments are.
 
@@ -60,15 +61,10 @@ class Watch:
                 hint="lower `learning_rate`, or use `precision: fp32`",
             )
         progress.history.append({"step": float(progress.step), **measures})
-        pairs = (progress.step - self.first) * self.job.settings.effective_batch
-        self.job.progress(
-            progress.step,
-            self.steps,
-            "step",
-            loss=measures["loss"],
-            margin=measures["margin"],
-            pairs_per_second=pairs / (time.monotonic() - self.started),
-        )
+        rows = (progress.step - self.first) * self.job.settings.effective_batch
+        shown = {name: measures[name] for name in ("loss", "margin", "reward") if name in measures}
+        shown[f"{self.rows}_per_second"] = rows / (time.monotonic() - self.started)
+        self.job.progress(progress.step, self.steps, "step", **shown)
         self._obey(model, optimizer)
 
     def _obey(self, model: Any, optimizer: Any) -> None:

@@ -20,14 +20,14 @@ ROWS = [
 SETTINGS: dict[str, Any] = {"effective_batch": 2, "lora": {"r": 2}, "precision": "fp32", "threads": 1}
 
 
-def test_a_model_is_trained_from_rows(inputs: dict[str, Input], tmp_path: Path) -> None:
-    model = dpo.fine_tune(inputs["model"].path, ROWS, tmp_path / "out", epochs=2, **SETTINGS)
+def test_a_model_is_trained_from_rows(dpo_inputs: dict[str, Input], tmp_path: Path) -> None:
+    model = dpo.fine_tune(dpo_inputs["model"].path, ROWS, tmp_path / "out", epochs=2, **SETTINGS)
     assert load(model).module.num_parameters() > 0
     assert json.loads((tmp_path / "out/adapter/metrics.json").read_text())["steps"] == 6
     assert not (tmp_path / "out/checkpoints").exists()
 
 
-def test_a_call_goes_on_where_it_was_interrupted(inputs: dict[str, Input], tmp_path: Path) -> None:
+def test_a_call_goes_on_where_it_was_interrupted(dpo_inputs: dict[str, Input], tmp_path: Path) -> None:
     file = tmp_path / "some.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     steps: list[float] = []
@@ -40,11 +40,13 @@ def test_a_call_goes_on_where_it_was_interrupted(inputs: dict[str, Input], tmp_p
 
     with pytest.raises(JobStopped):
         dpo.fine_tune(
-            inputs["model"].path, file, tmp_path / "out", report=interrupting, checkpoint_every="0s", **SETTINGS
+            dpo_inputs["model"].path, file, tmp_path / "out", report=interrupting, checkpoint_every="0s", **SETTINGS
         )
-    dpo.fine_tune(inputs["model"].path, file, tmp_path / "out", report=interrupting, checkpoint_every="0s", **SETTINGS)
+    dpo.fine_tune(
+        dpo_inputs["model"].path, file, tmp_path / "out", report=interrupting, checkpoint_every="0s", **SETTINGS
+    )
     assert steps == [1, 2, 2, 3]
-    whole = dpo.fine_tune(inputs["model"].path, ROWS, tmp_path / "whole", **SETTINGS)
+    whole = dpo.fine_tune(dpo_inputs["model"].path, ROWS, tmp_path / "whole", **SETTINGS)
     name = "model.safetensors"
     assert (whole / name).read_bytes() == (tmp_path / "out/model" / name).read_bytes()
 

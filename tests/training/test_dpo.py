@@ -60,23 +60,23 @@ class _Asking:
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("step", [1, 4])
 def test_an_interrupted_run_ends_with_the_same_bytes(
-    tmp_path: Path, inputs: dict[str, Input], dropout: float, step: int, make_job: Any
+    tmp_path: Path, dpo_inputs: dict[str, Input], dropout: float, step: int, dpo_job: Any
 ) -> None:
     changes = {"epochs": 2, "micro_batch": 2, "lora": {"r": 4, "dropout": dropout}}
-    whole = make_job("whole", inputs, **changes)
+    whole = dpo_job("whole", dpo_inputs, **changes)
     dpo.train(whole)
     asking = _Asking(step, stop=True)
     with pytest.raises(JobStopped, match=f"step {step} of 9 is saved"):
-        dpo.train(make_job("half", inputs, asked=asking.control, report=asking, **changes))
-    rest = make_job("rest", inputs, resume=latest_checkpoint(tmp_path / "half/checkpoints"), **changes)
+        dpo.train(dpo_job("half", dpo_inputs, asked=asking.control, report=asking, **changes))
+    rest = dpo_job("rest", dpo_inputs, resume=latest_checkpoint(tmp_path / "half/checkpoints"), **changes)
     dpo.train(rest)
     assert _digests(rest.out) == _digests(whole.out)
     assert rest.facts == whole.facts
     assert all(path.suffix in {".json", ".safetensors"} for path in (tmp_path / "half/checkpoints/").rglob("*.*"))
 
 
-def test_training_prefers_what_it_was_taught(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
-    job = make_job("a", inputs, epochs=6)
+def test_training_prefers_what_it_was_taught(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    job = dpo_job("a", dpo_inputs, epochs=6)
     dpo.train(job)
     curve = json.loads((job.out / "adapter/metrics.json").read_text())["curve"]
     assert curve[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
@@ -88,10 +88,12 @@ def test_training_prefers_what_it_was_taught(tmp_path: Path, inputs: dict[str, I
     assert job.facts["model"]["provenance"] == "a random Llama with seed 0, DPO on 18 pairs"
 
 
-def test_merged_weights_compute_what_the_adapter_does(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
-    job = make_job("a", inputs)
+def test_merged_weights_compute_what_the_adapter_does(
+    tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any
+) -> None:
+    job = dpo_job("a", dpo_inputs)
     dpo.train(job)
-    base, merged = load(inputs["model"].path), load(job.out / "model")
+    base, merged = load(dpo_inputs["model"].path), load(job.out / "model")
     ids = torch.randint(3, 200, (2, 20), generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), quiet():
         before = base.module(ids).logits
@@ -101,22 +103,22 @@ def test_merged_weights_compute_what_the_adapter_does(tmp_path: Path, inputs: di
     assert not torch.allclose(after, before, atol=1e-2)
     assert "model" not in json.loads((job.out / "adapter/adapter_config.json").read_text())["target_modules"]
     for name in ("config.json", "tokenizer.json", "generation_config.json"):
-        assert (job.out / "model" / name).read_bytes() == (inputs["model"].path / name).read_bytes()
+        assert (job.out / "model" / name).read_bytes() == (dpo_inputs["model"].path / name).read_bytes()
 
 
-def test_the_loss_is_the_published_one(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
+def test_the_loss_is_the_published_one(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     """After one step: -log sigmoid(beta * (margin under the model - margin under the reference)), from the merged weights."""
     from aifw.models.pairs import encode, read_pairs
     from aifw.models.score import score_pairs
 
     exact = {"max_pairs": 4, "warmup": 0, "schedule": "constant", "beta": 0.5, "precision": "fp32"}
-    first = make_job("one", inputs, **exact)
+    first = dpo_job("one", dpo_inputs, **exact)
     dpo.train(first)
-    second = make_job("two", inputs, **exact, epochs=2)
+    second = dpo_job("two", dpo_inputs, **exact, epochs=2)
     dpo.train(second)
-    reference, trained = load(inputs["model"].path), load(first.out / "model")
-    names = {pair.id for pair in dpo.choose(read_pairs(inputs["data"].path), 4)}
-    pairs = [pair for pair in read_pairs(inputs["data"].path) if pair.id in names]
+    reference, trained = load(dpo_inputs["model"].path), load(first.out / "model")
+    names = {pair.id for pair in dpo.choose(read_pairs(dpo_inputs["data"].path), 4)}
+    pairs = [pair for pair in read_pairs(dpo_inputs["data"].path) if pair.id in names]
     tokens = encode(pairs, reference.tokenizer, max_prompt=99, max_answer=99, context=256, keep_equal=False).tokens
     losses = [
         math.log1p(math.exp(-0.5 * (ours.margin - theirs.margin)))
@@ -126,11 +128,11 @@ def test_the_loss_is_the_published_one(tmp_path: Path, inputs: dict[str, Input],
     assert curve[1]["loss"] == pytest.approx(sum(losses) / 4, rel=1e-3)
 
 
-def test_shrinking_keeps_the_effective_batch(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
-    whole = make_job("whole", inputs, micro_batch=4, epochs=2)
+def test_shrinking_keeps_the_effective_batch(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    whole = dpo_job("whole", dpo_inputs, micro_batch=4, epochs=2)
     dpo.train(whole)
     asking = _Asking(3, shrink=True)
-    small = make_job("small", inputs, micro_batch=4, epochs=2, asked=asking.control, report=asking)
+    small = dpo_job("small", dpo_inputs, micro_batch=4, epochs=2, asked=asking.control, report=asking)
     dpo.train(small)
     assert asking.notes == ["micro-batch halved to 2 at step 3"]
     assert asking.steps == list(range(1, 10))
@@ -139,50 +141,50 @@ def test_shrinking_keeps_the_effective_batch(tmp_path: Path, inputs: dict[str, I
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
 
 
-def test_a_checkpoint_on_request_changes_nothing(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
-    whole = make_job("whole", inputs)
+def test_a_checkpoint_on_request_changes_nothing(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    whole = dpo_job("whole", dpo_inputs)
     dpo.train(whole)
     asking = _Asking(2, checkpoint=True)
-    other = make_job("other", inputs, asked=asking.control, report=asking)
+    other = dpo_job("other", dpo_inputs, asked=asking.control, report=asking)
     dpo.train(other)
     assert [path.name for path in (tmp_path / "other/checkpoints").iterdir()] == ["step-000000002"]
     assert _digests(other.out) == _digests(whole.out)
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     asking = _Asking(1, stop=True)
     with pytest.raises(JobStopped):
-        dpo.train(make_job("a", inputs, asked=asking.control, report=asking))
+        dpo.train(dpo_job("a", dpo_inputs, asked=asking.control, report=asking))
     found = latest_checkpoint(tmp_path / "a/checkpoints")
     assert found is not None
     with pytest.raises(CheckpointInvalid, match="belongs to another run"):
-        dpo.train(make_job("b", inputs, beta=0.2, resume=found))
+        dpo.train(dpo_job("b", dpo_inputs, beta=0.2, resume=found))
     save_file({"random": torch.zeros(1)}, found / "tensors.safetensors")
     with pytest.raises(CheckpointInvalid, match="does not fit"):
-        dpo.train(make_job("c", inputs, resume=found))
+        dpo.train(dpo_job("c", dpo_inputs, resume=found))
     (found / "state.json").write_text("{")
     with pytest.raises(CheckpointInvalid, match="cannot be read"):
-        dpo.train(make_job("d", inputs, resume=found))
+        dpo.train(dpo_job("d", dpo_inputs, resume=found))
 
 
-def test_no_usable_pair_is_said(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
+def test_no_usable_pair_is_said(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "none/pairs.jsonl").touch()
     with pytest.raises(InputInvalid, match="none of the 0 pairs of nothing"):
-        dpo.train(make_job("a", inputs | {"data": Input("nothing", tmp_path / "none")}))
+        dpo.train(dpo_job("a", dpo_inputs | {"data": Input("nothing", tmp_path / "none")}))
 
 
-def test_a_target_that_fits_no_layer(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
+def test_a_target_that_fits_no_layer(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     with pytest.raises(InputInvalid, match=r"`lora\.target_modules` fits no layer"):
-        dpo.train(make_job("a", inputs, lora={"target_modules": ["flux_capacitor"]}))
+        dpo.train(dpo_job("a", dpo_inputs, lora={"target_modules": ["flux_capacitor"]}))
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_ends_the_run(
-    tmp_path: Path, inputs: dict[str, Input], number: float, make_job: Any
+    tmp_path: Path, dpo_inputs: dict[str, Input], number: float, dpo_job: Any
 ) -> None:
     progress = Progress("run", step=2)
-    watch = Watch(make_job("a", inputs), progress, 5)
+    watch = Watch(dpo_job("a", dpo_inputs), progress, 5)
     good = {"loss": 0.5, "margin": 0.1, "accuracy": 1.0, "learning_rate": 1e-3, "grad_norm": 1.0}
     watch.after_step(good, None, None)
     with pytest.raises(JobError, match=f"the loss is {number} at step 4 of 5"):
@@ -192,31 +194,31 @@ def test_a_loss_that_is_no_number_ends_the_run(
     assert len(progress.history) == 1
 
 
-def test_a_reference_that_is_no_number_ends_the_run(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
+def test_a_reference_that_is_no_number_ends_the_run(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     broken = write_tiny_model(tmp_path / "broken")
     weights = load_file(broken.path / "model.safetensors")
     weights["model.norm.weight"][:] = 1e38
     save_file(weights, broken.path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(JobError, match="a probability that is not a number"):
-        dpo.train(make_job("a", inputs | {"model": broken}))
+        dpo.train(dpo_job("a", dpo_inputs | {"model": broken}))
     assert not (tmp_path / "a/checkpoints").exists()
 
 
 @pytest.mark.parametrize("loss", sorted(set(LOSSES) - {"discopop"}))
-def test_every_loss_widens_the_margin(tmp_path: Path, inputs: dict[str, Input], loss: str, make_job: Any) -> None:
+def test_every_loss_widens_the_margin(tmp_path: Path, dpo_inputs: dict[str, Input], loss: str, dpo_job: Any) -> None:
     smoothing = {"label_smoothing": 0.1} if loss in SMOOTHED["aifw"] else {}
-    job = make_job(loss, inputs, loss=loss, epochs=4, effective_batch=6, **smoothing)
+    job = dpo_job(loss, dpo_inputs, loss=loss, epochs=4, effective_batch=6, **smoothing)
     dpo.train(job)
     curve = json.loads((job.out / "adapter/metrics.json").read_text())["curve"]
     assert sum(row["margin"] for row in curve[-3:]) > sum(row["margin"] for row in curve[:3])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_steps_are_those_of_trl(tmp_path: Path, inputs: dict[str, Input], loss: str, make_job: Any) -> None:
+def test_steps_are_those_of_trl(tmp_path: Path, dpo_inputs: dict[str, Input], loss: str, dpo_job: Any) -> None:
     curves, adapters = [], []
     smoothing = {"label_smoothing": 0.1} if loss in {"robust", "exo_pair"} else {}
     for trainer in ("aifw", "trl"):
-        job = make_job(trainer, inputs, trainer=trainer, loss=loss, epochs=2, micro_batch=2, **smoothing)
+        job = dpo_job(trainer, dpo_inputs, trainer=trainer, loss=loss, epochs=2, micro_batch=2, **smoothing)
         dpo.train(job)
         curves.append(json.loads((job.out / "adapter/metrics.json").read_text())["curve"])
         adapters.append(load_file(job.out / "adapter/adapter_model.safetensors"))
@@ -233,10 +235,10 @@ def test_steps_are_those_of_trl(tmp_path: Path, inputs: dict[str, Input], loss: 
 
 
 @pytest.mark.parametrize("loss", OF_BATCHES)
-def test_losses_that_trl_alone_has(inputs: dict[str, Input], loss: str, make_job: Any) -> None:
+def test_losses_that_trl_alone_has(dpo_inputs: dict[str, Input], loss: str, dpo_job: Any) -> None:
     with pytest.raises(ValueError, match=f"`loss: {loss}` needs `trainer: trl`"):
-        make_job("ours", inputs, loss=loss)
-    job = make_job("trl", inputs, trainer="trl", loss=loss, epochs=4)
+        dpo_job("ours", dpo_inputs, loss=loss)
+    job = dpo_job("trl", dpo_inputs, trainer="trl", loss=loss, epochs=4)
     dpo.train(job)
     curve = json.loads((job.out / "adapter/metrics.json").read_text())["curve"]
     assert curve[-1]["loss"] < curve[0]["loss"]
@@ -254,14 +256,14 @@ def test_losses_that_trl_alone_has(inputs: dict[str, Input], loss: str, make_job
     ],
 )
 def test_settings_without_effect_are_refused(
-    inputs: dict[str, Input], make_job: Any, changes: dict[str, Any], said: str
+    dpo_inputs: dict[str, Input], dpo_job: Any, changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        make_job("a", inputs, **changes)
+        dpo_job("a", dpo_inputs, **changes)
 
 
 def test_a_second_run_does_not_score_the_reference_again(
-    tmp_path: Path, inputs: dict[str, Input], make_job: Any
+    tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any
 ) -> None:
     def units(name: str, **changes: Any) -> set[str]:
         seen = set()
@@ -270,7 +272,7 @@ def test_a_second_run_does_not_score_the_reference_again(
             if event == "progress":
                 seen.add(data["unit"])
 
-        dpo.train(make_job(name, inputs, report=report, **changes))
+        dpo.train(dpo_job(name, dpo_inputs, report=report, **changes))
         return seen
 
     assert units("first") == {"reference pair", "step"}
@@ -279,16 +281,16 @@ def test_a_second_run_does_not_score_the_reference_again(
 
 
 def test_a_model_that_cannot_share_prompts_is_trained_all_the_same(
-    tmp_path: Path, inputs: dict[str, Input], monkeypatch: pytest.MonkeyPatch, make_job: Any
+    tmp_path: Path, dpo_inputs: dict[str, Input], monkeypatch: pytest.MonkeyPatch, dpo_job: Any
 ) -> None:
-    shared = make_job("shared", inputs)
+    shared = dpo_job("shared", dpo_inputs)
     dpo.train(shared)
-    monkeypatch.setattr("aifw.training.policy._has_plain_head", lambda _module: False)
+    monkeypatch.setattr("aifw.training.policy.has_plain_head", lambda _module: False)
     asking = _Asking(2, stop=True)
     with pytest.raises(JobStopped):
-        dpo.train(make_job("apart", inputs, asked=asking.control, report=asking))
+        dpo.train(dpo_job("apart", dpo_inputs, asked=asking.control, report=asking))
     assert any(note.startswith("prompts are computed for each answer") for note in asking.notes)
-    apart = make_job("apart", inputs, resume=latest_checkpoint(tmp_path / "apart/checkpoints"))
+    apart = dpo_job("apart", dpo_inputs, resume=latest_checkpoint(tmp_path / "apart/checkpoints"))
     dpo.train(apart)
     ours, theirs = (load_file(job.out / "adapter/adapter_model.safetensors") for job in (shared, apart))
     assert all(torch.allclose(ours[name], theirs[name], atol=2e-4) for name in theirs)
@@ -305,23 +307,25 @@ def test_dropout_is_the_adapters_alone(tmp_path: Path) -> None:
     assert dropping == {0.2}
 
 
-def test_trl_resumes_with_the_same_bytes(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
+def test_trl_resumes_with_the_same_bytes(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     changes = {"epochs": 2, "micro_batch": 2, "trainer": "trl", "loss": "exo_pair", "lora": {"r": 4, "dropout": 0.2}}
-    whole = make_job("whole", inputs, **changes)
+    whole = dpo_job("whole", dpo_inputs, **changes)
     dpo.train(whole)
     asking = _Asking(4, stop=True)
     with pytest.raises(JobStopped, match="step 4 of 9 is saved"):
-        dpo.train(make_job("half", inputs, asked=asking.control, report=asking, **changes))
-    rest = make_job("rest", inputs, resume=latest_checkpoint(tmp_path / "half/checkpoints"), **changes)
+        dpo.train(dpo_job("half", dpo_inputs, asked=asking.control, report=asking, **changes))
+    rest = dpo_job("rest", dpo_inputs, resume=latest_checkpoint(tmp_path / "half/checkpoints"), **changes)
     dpo.train(rest)
     assert _digests(rest.out) == _digests(whole.out)
 
 
 @pytest.mark.parametrize("trainer", ["aifw", "trl"])
-def test_half_precision_of_the_processor(tmp_path: Path, inputs: dict[str, Input], trainer: str, make_job: Any) -> None:
+def test_half_precision_of_the_processor(
+    tmp_path: Path, dpo_inputs: dict[str, Input], trainer: str, dpo_job: Any
+) -> None:
     if not computes_bf16("cpu"):
         pytest.skip("this processor has no arithmetic in bfloat16")
-    job = make_job(trainer, inputs, trainer=trainer, precision="bf16", epochs=4)
+    job = dpo_job(trainer, dpo_inputs, trainer=trainer, precision="bf16", epochs=4)
     dpo.train(job)
     curve = json.loads((job.out / "adapter/metrics.json").read_text())["curve"]
     assert curve[0]["loss"] == pytest.approx(math.log(2), abs=0.02)
@@ -334,9 +338,9 @@ def _encoded(lengths: list[int]) -> Encoded:
 
 @pytest.mark.parametrize(("memory", "micro"), [(None, 4), (100 * 1024**3, 4), (1024**2, 1)])
 def test_micro_batch_fits_the_memory(
-    tmp_path: Path, inputs: dict[str, Input], memory: int | None, micro: int, make_job: Any
+    tmp_path: Path, dpo_inputs: dict[str, Input], memory: int | None, micro: int, dpo_job: Any
 ) -> None:
-    job = make_job("a", inputs, memory=memory)
+    job = dpo_job("a", dpo_inputs, memory=memory)
     assert dpo._micro_batch(job, _encoded([10, 20])) == (micro, memory == 1024**2)
 
 
@@ -355,9 +359,9 @@ def test_micro_batch_suits_the_device(wanted: Any, effective: int, tokens: float
     assert micro_batch(wanted, effective, tokens, device) == micro
 
 
-def test_micro_batch_divides(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
+def test_micro_batch_divides(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     asking = _Asking(0)
-    job = make_job("a", inputs, micro_batch=5, effective_batch=12, report=asking)
+    job = dpo_job("a", dpo_inputs, micro_batch=5, effective_batch=12, report=asking)
     assert dpo._micro_batch(job, _encoded([10])) == (4, False)
     assert asking.notes == ["micro-batch 4 instead of 5, so that it divides 12"]
 
@@ -384,11 +388,11 @@ def test_forecast_grows_with_the_work_and_the_longest_pair() -> None:
     assert blind.memory.high / blind.memory.mid > first.memory.high / first.memory.mid
 
 
-def test_a_model_in_half_precision_stays_so(tmp_path: Path, inputs: dict[str, Input], make_job: Any) -> None:
+def test_a_model_in_half_precision_stays_so(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     half = write_tiny_model(tmp_path / "half")
     weights = {name: weight.bfloat16() for name, weight in load_file(half.path / "model.safetensors").items()}
     save_file(weights, half.path / "model.safetensors", metadata={"format": "pt"})
-    job = make_job("a", inputs | {"model": half})
+    job = dpo_job("a", dpo_inputs | {"model": half})
     dpo.train(job)
     merged = load_file(job.out / "model/model.safetensors")
     assert {weight.dtype for weight in merged.values()} == {torch.bfloat16}

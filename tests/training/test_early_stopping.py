@@ -60,8 +60,8 @@ def test_patience_is_counted_from_the_best() -> None:
     assert not _best((0.5, float("nan"))).progress.looks
 
 
-def test_a_run_ends_early_with_the_weights_that_were_best(inputs: dict[str, Input], make_job: Any) -> None:
-    job = make_job("a", inputs, epochs=40, early_stopping=STOPPING, learning_rate=3e-2)
+def test_a_run_ends_early_with_the_weights_that_were_best(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    job = dpo_job("a", dpo_inputs, epochs=40, early_stopping=STOPPING, learning_rate=3e-2)
     dpo.train(job)
     story = json.loads((job.out / "adapter/metrics.json").read_text())
     assert story["kept_apart"] + story["pairs"] == 18
@@ -76,8 +76,8 @@ def test_a_run_ends_early_with_the_weights_that_were_best(inputs: dict[str, Inpu
     def report(_name: str, data: Any) -> None:
         control.stop |= data.get("unit") == "step" and data["done"] == story["kept_step"]
 
-    until = make_job(
-        "until", inputs, epochs=40, early_stopping=STOPPING, learning_rate=3e-2, asked=control, report=report
+    until = dpo_job(
+        "until", dpo_inputs, epochs=40, early_stopping=STOPPING, learning_rate=3e-2, asked=control, report=report
     )
     with pytest.raises(JobStopped):
         dpo.train(until)
@@ -88,9 +88,9 @@ def test_a_run_ends_early_with_the_weights_that_were_best(inputs: dict[str, Inpu
         assert torch.equal(weight, kept[f"weight/{name}".replace(".weight", ".default.weight")]), name
 
 
-def test_an_interrupted_run_stops_early_all_the_same(inputs: dict[str, Input], make_job: Any) -> None:
+def test_an_interrupted_run_stops_early_all_the_same(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     changes = {"epochs": 40, "early_stopping": STOPPING, "learning_rate": 3e-2}
-    whole = make_job("whole", inputs, **changes)
+    whole = dpo_job("whole", dpo_inputs, **changes)
     dpo.train(whole)
     last = int(json.loads((whole.out / "adapter/metrics.json").read_text())["steps"])
     control = Control()
@@ -98,20 +98,20 @@ def test_an_interrupted_run_stops_early_all_the_same(inputs: dict[str, Input], m
     def report(_name: str, data: Any) -> None:
         control.stop |= data.get("unit") == "step" and data["done"] == last - 1
 
-    half = make_job("half", inputs, asked=control, report=report, **changes)
+    half = dpo_job("half", dpo_inputs, asked=control, report=report, **changes)
     with pytest.raises(JobStopped):
         dpo.train(half)
-    rest = make_job("rest", inputs, resume=latest_checkpoint(half.checkpoints), **changes)
+    rest = dpo_job("rest", dpo_inputs, resume=latest_checkpoint(half.checkpoints), **changes)
     dpo.train(rest)
     for name in ("adapter_model.safetensors", "metrics.json"):
         assert (rest.out / "adapter" / name).read_bytes() == (whole.out / "adapter" / name).read_bytes()
 
 
-def test_too_few_conversations_are_said(inputs: dict[str, Input], make_job: Any) -> None:
+def test_too_few_conversations_are_said(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     notes = []
-    job = make_job(
+    job = dpo_job(
         "a",
-        inputs,
+        dpo_inputs,
         early_stopping={"held_out": 0.0001},
         report=lambda name, data: notes.append(data["text"]) if name == "note" else None,
     )

@@ -39,19 +39,19 @@ def test_one_that_fails_ends_the_job() -> None:
         ranks.add_up([torch.nn.Parameter(torch.ones(2))], [1.0])
 
 
-def test_two_processes_learn_what_one_does(inputs: dict[str, Input], make_job: Any) -> None:
+def test_two_processes_learn_what_one_does(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
     changes: dict[str, Any] = {"micro_batch": 2, "epochs": 2, "early_stopping": {"held_out": 0.3, "every": 2}}
-    alone = make_job("alone", inputs, **changes)
+    alone = dpo_job("alone", dpo_inputs, **changes)
     dpo.train(alone)
     control = Control()
 
     def report(_name: str, data: Any) -> None:
         control.stop |= data.get("unit") == "step" and data["done"] == 2
 
-    half = make_job("half", inputs, processes=2, asked=control, report=report, **changes)
+    half = dpo_job("half", dpo_inputs, processes=2, asked=control, report=report, **changes)
     with pytest.raises(JobStopped, match="step 2"):
         dpo.train(half)
-    both = make_job("both", inputs, processes=2, resume=latest_checkpoint(half.checkpoints), **changes)
+    both = dpo_job("both", dpo_inputs, processes=2, resume=latest_checkpoint(half.checkpoints), **changes)
     dpo.train(both)
     ours, theirs = (json.loads((job.out / "adapter/metrics.json").read_text()) for job in (both, alone))
     assert ours["steps"] == theirs["steps"]

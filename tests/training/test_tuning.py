@@ -32,9 +32,9 @@ def curve(job: Any) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("tuning", ["full", "dora"])
-def test_steps_are_those_of_trl(inputs: dict[str, Input], make_job: Any, tuning: str) -> None:
+def test_steps_are_those_of_trl(dpo_inputs: dict[str, Input], dpo_job: Any, tuning: str) -> None:
     jobs = [
-        make_job(trainer, inputs, trainer=trainer, tuning=tuning, epochs=2, micro_batch=2, learning_rate=3e-3)
+        dpo_job(trainer, dpo_inputs, trainer=trainer, tuning=tuning, epochs=2, micro_batch=2, learning_rate=3e-3)
         for trainer in ("aifw", "trl")
     ]
     for job in jobs:
@@ -48,10 +48,12 @@ def test_steps_are_those_of_trl(inputs: dict[str, Input], make_job: Any, tuning:
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
 
 
-def test_every_weight_is_trained_and_stays_tied(inputs: dict[str, Input], make_job: Any) -> None:
-    job = make_job("a", inputs, tuning="full")
+def test_every_weight_is_trained_and_stays_tied(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    job = dpo_job("a", dpo_inputs, tuning="full")
     dpo.train(job)
-    before, after = (load_file(folder / "model.safetensors") for folder in (inputs["model"].path, job.out / "model"))
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (dpo_inputs["model"].path, job.out / "model")
+    )
     assert before.keys() == after.keys()
     assert not any(torch.equal(before[name], after[name]) for name in before)
     assert "lm_head.weight" not in after
@@ -62,8 +64,8 @@ def test_every_weight_is_trained_and_stays_tied(inputs: dict[str, Input], make_j
 
 
 @pytest.mark.parametrize("tuning", ["full", "dora"])
-def test_an_interrupted_run_ends_with_the_same_bytes(inputs: dict[str, Input], make_job: Any, tuning: str) -> None:
-    whole = make_job("whole", inputs, tuning=tuning, epochs=2)
+def test_an_interrupted_run_ends_with_the_same_bytes(dpo_inputs: dict[str, Input], dpo_job: Any, tuning: str) -> None:
+    whole = dpo_job("whole", dpo_inputs, tuning=tuning, epochs=2)
     dpo.train(whole)
 
     control = Control()
@@ -71,19 +73,19 @@ def test_an_interrupted_run_ends_with_the_same_bytes(inputs: dict[str, Input], m
     def report(_name: str, data: Any) -> None:
         control.stop |= data.get("unit") == "step" and data["done"] == 3
 
-    half = make_job("half", inputs, tuning=tuning, epochs=2, asked=control, report=report)
+    half = dpo_job("half", dpo_inputs, tuning=tuning, epochs=2, asked=control, report=report)
     with pytest.raises(JobStopped, match="step 3 of 9"):
         dpo.train(half)
-    rest = make_job("rest", inputs, tuning=tuning, epochs=2, resume=latest_checkpoint(half.checkpoints))
+    rest = dpo_job("rest", dpo_inputs, tuning=tuning, epochs=2, resume=latest_checkpoint(half.checkpoints))
     dpo.train(rest)
     assert digests(rest.out) == digests(whole.out)
 
 
 @pytest.mark.parametrize("tuning", ["lora", "dora", "full"])
-def test_computing_blocks_again_changes_nothing(inputs: dict[str, Input], make_job: Any, tuning: str) -> None:
+def test_computing_blocks_again_changes_nothing(dpo_inputs: dict[str, Input], dpo_job: Any, tuning: str) -> None:
     found = []
     for recompute in (False, True):
-        job = make_job(f"a{recompute}", inputs, tuning=tuning, recompute=recompute)
+        job = dpo_job(f"a{recompute}", dpo_inputs, tuning=tuning, recompute=recompute)
         dpo.train(job)
         found.append(digests(job.out))
     assert found[0] == found[1]
@@ -111,8 +113,8 @@ def test_blocks_are_computed_again_where_a_pair_does_not_fit() -> None:
     assert fits(None, recompute=True) == (8, True)
 
 
-def test_compiled_it_learns_the_same(inputs: dict[str, Input], make_job: Any) -> None:
-    jobs = [make_job(f"a{compiled}", inputs, compile=compiled) for compiled in (False, True)]
+def test_compiled_it_learns_the_same(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    jobs = [dpo_job(f"a{compiled}", dpo_inputs, compile=compiled) for compiled in (False, True)]
     for job in jobs:
         dpo.train(job)
     for plain, compiled in zip(*map(curve, jobs), strict=True):
@@ -120,9 +122,9 @@ def test_compiled_it_learns_the_same(inputs: dict[str, Input], make_job: Any) ->
 
 
 def test_a_merge_that_says_something_else_is_refused(
-    inputs: dict[str, Input], make_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dpo_inputs: dict[str, Input], dpo_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = make_job("a", inputs)
+    job = dpo_job("a", dpo_inputs)
     dpo.train(job)
     adapter = tmp_path / "adapter"
     adapter.mkdir()
@@ -133,17 +135,17 @@ def test_a_merge_that_says_something_else_is_refused(
     save_file(weights, adapter / "adapter_model.safetensors", metadata={"format": "pt"})
     (tmp_path / "out").mkdir()
     with quiet(), pytest.raises(JobError, match="changes what the model says"):
-        merge.merge_adapter(inputs["model"].path, adapter, tmp_path / "out")
+        merge.merge_adapter(dpo_inputs["model"].path, adapter, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_training_all_weights_of_a_model_in_half_precision(
-    tmp_path: Path, inputs: dict[str, Input], make_job: Any
+    tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any
 ) -> None:
     half = write_tiny_model(tmp_path / "half")
     weights = {name: weight.bfloat16() for name, weight in load_file(half.path / "model.safetensors").items()}
     save_file(weights, half.path / "model.safetensors", metadata={"format": "pt"})
-    job = make_job("a", inputs | {"model": half}, tuning="full", epochs=4, learning_rate=3e-3)
+    job = dpo_job("a", dpo_inputs | {"model": half}, tuning="full", epochs=4, learning_rate=3e-3)
     dpo.train(job)
     assert {weight.dtype for weight in load_file(job.out / "model/model.safetensors").values()} == {torch.bfloat16}
     assert curve(job)[-1]["loss"] < curve(job)[0]["loss"]
