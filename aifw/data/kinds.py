@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from aifw.errors import InputInvalid
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Observation, Output, Workspace
-from aifw.settings import Ref, Settings, Share
+from aifw.settings import Duration, Ref, Settings, Share
 
 SQLITE = "sqlite:///"
 
@@ -48,7 +48,9 @@ class PreferencePairs(Output):
 
 
 class DataCard(Output):
-    """`card.json` and `card.md`: what the pairs are, what was lost and why, and whether surface features give the choice away."""
+    """`card.json`, and the same as a page, `card.html`: what the pairs are, how sure they make us, how alike and how old they are, what
+    was lost and why, whether they touch sealed sets, and whether surface features give the choice away.
+    """
 
     name = "data_card"
 
@@ -89,12 +91,22 @@ class PreferencesSettings(Settings):
     """Share of conversations kept for evaluation. An item never changes sides as feedback grows."""
     min_confidence: Annotated[Share, Field(ge=0.5, lt=1)] = 0.6
     """Drop real pairs the raters are less sure of; 0.5 keeps everything that is not a tie."""
+    raters: Literal["weighed", "equal"] = "weighed"
+    """Whether raters who agree with others count more than those who do not, or all alike."""
+    half_life: Annotated[Duration, Field(gt=0)] | None = None
+    """Age at which a judgement counts half, measured from the newest event of the feedback: `90d`. Default: age does not matter."""
     simulate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Pairs to simulate for a start with little feedback: a good answer against a good answer to another question. Only in `train`, and marked."""
+    """Pairs to simulate for a start with little feedback: a good answer against a good answer to another question. Only in `train`, and marked. The kind `simulated_pairs` lets a model answer instead."""
+    most_simulated: Annotated[Share, Field(ge=0, lt=1)] = 0.5
+    """Largest share of simulated pairs in `train`."""
     max_pairs: Annotated[int, Field(ge=1)] | None = None
     """Most pairs in `train`. Which ones stay is decided by hash, so that few change as feedback grows."""
     near_duplicates: Annotated[Share, Field(ge=0.5, le=1)] = 0.8
     """Texts count as the same from this overlap (Jaccard index of 5-character shingles) on. 100% finds exact repetitions only."""
+    sealed: Annotated[list[Ref[PreferencePairs]], Field(default_factory=list)]
+    """Other sets of pairs nobody may train on, such as `other.heldout`: `train` may share no prompt and no answer with them, not even nearly."""
+    on_sealed: Literal["refuse", "drop"] = "refuse"
+    """What becomes of training pairs that do share something with a sealed set: the job fails and names them, or they are dropped and counted."""
 
 
 class Feedback(ArtifactKind[FeedbackSettings]):
@@ -154,6 +166,7 @@ class Preferences(ArtifactKind[PreferencesSettings]):
     """Preference pairs from feedback: deduplicated, split without leaks, with a data card."""
 
     name = "preferences"
+    version = 2
     section = "datasets"
     settings = PreferencesSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {
