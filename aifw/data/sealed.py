@@ -9,7 +9,7 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +138,7 @@ def check_sealed(
 
     Args:
         pairs: Folder of `PreferencePairs` that is to be trained on.
-        sealed: Folders of `PreferencePairs` nobody may train on, by the name a user knows them by.
+        sealed: Folders of `PreferencePairs` nobody may train on, by the name a user knows them by; at least one.
         threshold: Jaccard index of 5-character shingles from which texts count as the same.
         scratch: Folder for temporary files.
 
@@ -149,12 +149,36 @@ def check_sealed(
         SealedDataLeaked: They share something; sets and counts are named.
         InputInvalid: A row is broken.
     """
+    sharing, texts = _compared(read_texts(pairs), sealed, threshold, scratch)
+    counts = Counter({name: int(shared.sum()) for name, shared in sharing.items()})
+    size = len(next(iter(sharing.values()), ()))
+    if counts.total():
+        raise leaked(counts, size, texts, threshold)
+    return size
+
+
+def touching(
+    pairs: Iterable[Texts], sealed: Mapping[str, Path], *, threshold: float = THRESHOLD, scratch: Path | None = None
+) -> npt.NDArray[np.bool_]:
+    """Which pairs share a nearly identical prompt or answer with any of the sealed sets; arguments as of `check_sealed`.
+
+    Raises:
+        InputInvalid: A row of a sealed set is broken.
+    """
+    sharing, _ = _compared(pairs, sealed, threshold, scratch)
+    return np.asarray(np.any([*sharing.values()], axis=0))
+
+
+def _compared(
+    pairs: Iterable[Texts], sealed: Mapping[str, Path], threshold: float, scratch: Path | None
+) -> tuple[dict[str, npt.NDArray[np.bool_]], str]:
+    """For each set which pairs share something with it; the prompt of the first that does."""
     with TemporaryDirectory(prefix=f"sealed-{os.getpid()}-", dir=scratch) as name:
         folder = Path(name)
         with closing(TextTable(folder, "contexts")) as contexts, closing(TextTable(folder, "answers")) as answers:
             closed = SealedTexts(contexts, answers, sealed)
             columns = tuple(array("i") for _ in range(3))
-            for texts in read_texts(pairs):
+            for texts in pairs:
                 columns[0].append(contexts.number(texts.context))
                 for column, text in zip(columns[1:], texts.answers, strict=True):
                     column.append(answers.number(text))
@@ -162,8 +186,5 @@ def check_sealed(
             roots = [table.clusters(threshold, seed="sealed").roots for table in (contexts, answers)]
             numbers = [np.frombuffer(column, np.int32) for column in columns]
             sharing = closed.sharing(roots[0], roots[1], numbers[0], numbers[1], numbers[2])
-            counts = Counter({name: int(shared.sum()) for name, shared in sharing.items()})
-            if counts.total():
-                at = min(int(np.argmax(shared)) for shared in sharing.values() if shared.any())
-                raise leaked(counts, len(numbers[0]), contexts.plain(int(numbers[0][at])), threshold)
-    return len(numbers[0])
+            first = min((int(np.argmax(shared)) for shared in sharing.values() if shared.any()), default=None)
+            return sharing, "" if first is None else contexts.plain(int(numbers[0][first]))
