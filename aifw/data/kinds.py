@@ -17,12 +17,20 @@ from aifw.settings import Duration, Ref, Settings, Share
 SQLITE = "sqlite:///"
 
 _FREEZING_BYTES = 36 * 1024**2
-"""Anonymous and shared memory of the whole job; as these two: measured with Python 3.11 on x86_64, at 500 to 50,000 rows."""
-_PAIRING_BYTES = 33 * 1024**2
-_PAIRING_BYTES_PER_BYTE = 8
+"""Anonymous and shared memory of the whole job; as these: measured with Python 3.11 on x86_64, at 500 to 1,000,000 rows."""
+_PAIRING_BYTES = 47e6
+_PAIRING_BYTES_OF_PAIR = 280.0
+"""What stays in memory of a pair and the votes on it, whatever its texts."""
+_PAIRING_BYTES_OF_CHARACTER = 100.0
+EXACT_CHARACTERS = 1_000_000
+"""Up to so many characters of different prompts, or answers, all are compared with each other, which takes memory for each."""
+_GUESSING_BYTES_OF_PAIR, _GUESSED_PAIRS = 15e3, 2500
+"""What finding out takes whether words give the choice away, and of how many pairs at most."""
 _SECONDS_TO_START = 0.8
 _SECONDS_PER_EVENT = 1.2e-4
-_SECONDS_PER_PAIR_SOURCE = 2.5e-3
+_SECONDS_PER_JUDGEMENT = 2.8e-4
+_SECONDS_PER_CHARACTER = 4.5e-6
+"""Of texts that are all compared with each other."""
 _UNKNOWN_ROWS = 1000
 
 
@@ -181,12 +189,15 @@ class Preferences(ArtifactKind[PreferencesSettings]):
     def forecast(
         self, settings: PreferencesSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
     ) -> Forecast:
-        """Pairs are held in memory; time grows with events, most of it for near-duplicates."""
+        """Texts stay on disk, so memory grows by little a pair; time grows with events, most of it for near-duplicates."""
         events: Mapping[str, Any] = inputs["from"].facts if "from" in inputs else {}
         rows = float(events.get("rows", _UNKNOWN_ROWS))
         size = float(events.get("bytes", rows * 600))
         pairs = _expected_pairs(events.get("kinds"), rows)
-        train = pairs * (1 - settings.heldout) + settings.simulate
+        compared = _compared(events, pairs, size)
+        train = pairs * (1 - settings.heldout)
+        simulated = min(settings.simulate, train * settings.most_simulated / (1 - settings.most_simulated))
+        train += simulated
         if settings.max_pairs is not None:
             train = min(train, settings.max_pairs)
         heldout = pairs * settings.heldout
@@ -195,16 +206,33 @@ class Preferences(ArtifactKind[PreferencesSettings]):
             answer = events["chars_answer"]
             lengths = {"chars_prompt": events["chars_prompt"], "chars_chosen": answer, "chars_rejected": answer}
         return Forecast(
-            memory=Estimate.around(_PAIRING_BYTES + _PAIRING_BYTES_PER_BYTE * size, 0.35),
-            seconds=_seconds(rows, _SECONDS_PER_PAIR_SOURCE),
+            memory=Estimate.around(_pairing_bytes(pairs, compared), 0.35),
+            seconds=Estimate.around(
+                _SECONDS_TO_START + _SECONDS_PER_JUDGEMENT * rows + _SECONDS_PER_CHARACTER * sum(compared), 0.6
+            ),
             basis=f"{rows:,.0f} events",
             work=rows,
             startup=_SECONDS_TO_START,
             facts={
-                "train": {"rows": round(train), "groups": round(train), "simulated": settings.simulate} | lengths,
+                "train": {"rows": round(train), "groups": round(train), "simulated": round(simulated)} | lengths,
                 "heldout": {"rows": round(heldout), "groups": round(heldout), "simulated": 0} | lengths,
             },
         )
+
+
+def _compared(events: Mapping[str, Any], pairs: float, size: float) -> tuple[float, ...]:
+    """Characters of prompts, and of answers, where they are few enough to compare all with each other."""
+    prompts = pairs * float(events.get("chars_prompt", 0.2 * size / max(1.0, pairs)))
+    answers = 2 * pairs * float(events.get("chars_answer", 0.3 * size / max(1.0, pairs)))
+    return tuple(each for each in (prompts, answers) if each <= EXACT_CHARACTERS)
+
+
+def _pairing_bytes(pairs: float, compared: tuple[float, ...]) -> float:
+    """The exact join of prompts or answers while they are few, or what finding guesses takes, beside what stays of all pairs."""
+    moment = max(
+        _PAIRING_BYTES_OF_CHARACTER * max(compared, default=0.0), _GUESSING_BYTES_OF_PAIR * min(pairs, _GUESSED_PAIRS)
+    )
+    return _PAIRING_BYTES + _PAIRING_BYTES_OF_PAIR * pairs + moment
 
 
 def _expected_pairs(kinds: Mapping[str, float] | None, rows: float) -> float:

@@ -136,17 +136,21 @@ class Bands:
                 for band, file in enumerate(files):
                     file.write(self._keys(signatures[:, band * self._rows : (band + 1) * self._rows]).tobytes())
 
-    def candidates(self) -> Iterator[list[int]]:
-        """Groups of positions that share the key of a band, at least two to a group, ascending; band after band."""
-        for band in range(self._bands):
-            keys = np.fromfile(self._path(band), np.uint32)
-            order = np.argsort(keys, kind="stable")
-            ordered = keys[order]
-            begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-            ends = np.r_[begins[1:], len(ordered)]
-            shared = ends - begins > 1
-            for begin, end in zip(begins[shared].tolist(), ends[shared].tolist(), strict=True):
-                yield order[begin:end].tolist()
+    @property
+    def count(self) -> int:
+        """How many bands there are."""
+        return self._bands
+
+    def candidates(self, band: int) -> Iterator[list[int]]:
+        """Groups of positions that share the key of a band, at least two to a group, ascending."""
+        keys = np.fromfile(self._path(band), np.uint32)
+        order = np.argsort(keys, kind="stable")
+        ordered = keys[order]
+        begins = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        ends = np.r_[begins[1:], len(ordered)]
+        shared = ends - begins > 1
+        for begin, end in zip(begins[shared].tolist(), ends[shared].tolist(), strict=True):
+            yield order[begin:end].tolist()
 
     def _path(self, band: int) -> Path:
         return self._folder / f"band-{band:03d}"

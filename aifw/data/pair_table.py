@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from aifw.data.confidence import Source
 from aifw.data.events import encode
+from aifw.data.kinds import EXACT_CHARACTERS
 from aifw.data.near_duplicates import stable_hash
 from aifw.data.pairs import Pair
-from aifw.data.text_table import EXACT_CHARACTERS, Found, TextTable
+from aifw.data.text_table import Found, Tell, TextTable
 
 SALT = "aifw held-out split"
 """Never changed: it decides which items were held out in every artifact ever made."""
@@ -29,6 +30,10 @@ Names = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int32]
 Rows = npt.NDArray[np.int64]
 """Positions in a table."""
+
+
+def _silent(_done: float, _total: float) -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -153,9 +158,10 @@ class PairTable:
             np.frombuffer(self._link_name, np.uint64),
         )
 
-    def likeness(self, threshold: float) -> Likeness:
-        """Which of the texts are nearly the same."""
-        return Likeness(self.contexts.clusters(threshold), self.answers.clusters(threshold))
+    def likeness(self, threshold: float, tell: Tell = _silent) -> Likeness:
+        """Which of the texts are nearly the same; `tell` is called as by `TextTable.clusters`."""
+        contexts = self.contexts.clusters(threshold, tell=tell)
+        return Likeness(contexts, self.answers.clusters(threshold, tell=tell))
 
     def close(self) -> None:
         """Remove the temporary files."""

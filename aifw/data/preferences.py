@@ -19,8 +19,8 @@ import numpy as np
 from aifw.data import card, card_page
 from aifw.data.confidence import Belief
 from aifw.data.database import Sorter
-from aifw.data.events import Event, encode, listed
-from aifw.data.kinds import PreferencesSettings
+from aifw.data.events import Event, encode, listed, read_events
+from aifw.data.kinds import EXACT_CHARACTERS, PreferencesSettings
 from aifw.data.mismatched import LikedSample, simulate, simulated_at_most
 from aifw.data.near_duplicates import stable_hash
 from aifw.data.pair_table import Columns, Likeness, PairTable, Rows, remove
@@ -28,7 +28,6 @@ from aifw.data.pairs import Pair, collect, judge, messages_of
 from aifw.data.raters import Agreement
 from aifw.data.sealed import SealedTexts, check_sealed, leaked
 from aifw.data.split import Split, at_most, split, without_repetitions
-from aifw.data.text_table import EXACT_CHARACTERS
 from aifw.errors import InputInvalid, JobError, SealedDataLeaked
 from aifw.job import Job
 
@@ -76,8 +75,12 @@ def _build(job: Job[PreferencesSettings], table: PairTable) -> None:
     liked = sample.within(table)
     names = {f"sealed.{number}": str(reference) for number, reference in enumerate(settings.sealed)}
     sealed = SealedTexts(table.contexts, table.answers, {name: job.inputs[at].path for at, name in names.items()})
-    likeness = table.likeness(settings.near_duplicates)
-    job.obey()
+
+    def tell(done: float, total: float) -> None:
+        job.progress(done, total, unit="text")
+        job.obey()
+
+    likeness = table.likeness(settings.near_duplicates, tell)
     columns = table.columns()
     kept = without_repetitions(columns, likeness, lost)
     repeated = len(table) - len(kept)
@@ -135,13 +138,10 @@ def _gather(job: Job[PreferencesSettings], table: PairTable, sample: LikedSample
 
     with closing(Sorter(job.out.parent)) as sorter:
         newest = ""
-        path = job.inputs["from"].path / "events.jsonl"
-        with path.open(encoding="utf-8") as file:
-            for position, line in enumerate(file):
-                event = json.loads(line)
-                newest = max(newest, event["time"])
-                sorter.add(f"{stable_hash(encode(messages_of(event))):016x}", position, line)
-                step()
+        for position, event in enumerate(read_events(job.inputs["from"].path)):
+            newest = max(newest, event["time"])
+            sorter.add(f"{stable_hash(encode(messages_of(event))):016x}", position, encode(event))
+            step()
         agreement = Agreement()
         for events in _by_context(sorter):
             if len({event["rater"] for event in events}) > 1:

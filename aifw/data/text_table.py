@@ -9,23 +9,28 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from aifw.data.kinds import EXACT_CHARACTERS
 from aifw.data.minhash import MOST_COMPARED, Bands, miss_probability
 from aifw.data.near_duplicates import Clusters, near_pairs, normalised, overlap, shingles, text_digest
-
-EXACT_CHARACTERS = 1_000_000
-"""Of all different texts together; their exact join takes some 60 MB."""
 
 _BATCH = 256
 _REMEMBERED = 512
 
 Roots = npt.NDArray[np.int32]
+
+Tell = Callable[[float, float], None]
+"""Takes how much is done, and of how much."""
+
+
+def _silent(_done: float, _total: float) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +98,13 @@ class TextTable:
         found = self._connection.execute("SELECT plain FROM texts WHERE number = ?", (number,)).fetchone()
         return str(found[0])
 
-    def clusters(self, threshold: float, seed: str = "") -> Found:
+    def clusters(self, threshold: float, seed: str = "", tell: Tell = _silent) -> Found:
         """Join texts whose shingles overlap by at least `threshold`.
 
         Args:
             threshold: Jaccard index, above 0, at most 1.
             seed: Of the hash functions where MinHash is used.
+            tell: Called with how much is done, and of how much; it may raise to stop.
         """
         if threshold >= 1 or self._size < 2:
             return Found(np.arange(self._size, dtype=np.int32), exact=True, missed=0.0)
@@ -110,12 +116,20 @@ class TextTable:
             return Found(clusters.roots(), exact=True, missed=0.0)
         self._folder.mkdir()
         bands = Bands(self._folder, threshold, seed)
-        bands.write(self._batches())
-        skipped = self._join(bands, clusters, threshold)
+        # Writing the bands and going through them take about as long.
+        bands.write(self._told(tell))
+        skipped = self._join(bands, clusters, threshold, tell)
         shutil.rmtree(self._folder)
         return Found(clusters.roots(), exact=False, missed=miss_probability(threshold), skipped=skipped)
 
-    def _join(self, bands: Bands, clusters: Clusters, threshold: float) -> int:
+    def _told(self, tell: Tell) -> Iterator[list[str]]:
+        done = 0
+        for batch in self._batches():
+            yield batch
+            done += len(batch)
+            tell(done, 2 * self._size)
+
+    def _join(self, bands: Bands, clusters: Clusters, threshold: float, tell: Tell) -> int:
         skipped = 0
         remembered: OrderedDict[int, frozenset[str]] = OrderedDict()
 
@@ -126,19 +140,29 @@ class TextTable:
                 remembered.popitem(last=False)
             return known
 
-        for group in bands.candidates():
-            for position, number in enumerate(group):
-                compared = 0
-                for other in reversed(group[:position]):
-                    if clusters.root(other) == clusters.root(number):
-                        continue
-                    if compared == MOST_COMPARED:
-                        skipped += 1
-                        continue
-                    compared += 1
-                    if overlap(of(number), of(other)) >= threshold:
-                        clusters.join(number, other)
+        for band in range(bands.count):
+            for group in bands.candidates(band):
+                for position, number in enumerate(group):
+                    skipped += self._compare(number, group[:position], clusters, threshold, of)
+            tell(self._size * (1 + (band + 1) / bands.count), 2 * self._size)
         return skipped
+
+    @staticmethod
+    def _compare(
+        number: int,
+        others: list[int],
+        clusters: Clusters,
+        threshold: float,
+        shingles_of: Callable[[int], frozenset[str]],
+    ) -> int:
+        """Join a text with those it is near to; how many were not looked at."""
+        apart = [other for other in reversed(others) if clusters.root(other) != clusters.root(number)]
+        for other in apart[:MOST_COMPARED]:
+            if clusters.root(other) == clusters.root(number):
+                continue
+            if overlap(shingles_of(number), shingles_of(other)) >= threshold:
+                clusters.join(number, other)
+        return sum(clusters.root(other) != clusters.root(number) for other in apart[MOST_COMPARED:])
 
     def _batches(self) -> Iterator[list[str]]:
         cursor = self._connection.execute("SELECT plain FROM texts ORDER BY number")

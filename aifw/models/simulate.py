@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from aifw.data.events import encode, listed
 from aifw.data.mismatched import simulated_at_most
 from aifw.data.near_duplicates import normalised, overlap, shingles, stable_hash
 from aifw.data.sealed import Texts, touching
-from aifw.errors import InputInvalid
+from aifw.errors import CheckpointInvalid, InputInvalid
 from aifw.hardware.libraries.backend import backend_for, measured_beside, use_threads
 from aifw.job import Job
 from aifw.models.answer_score import AnswerScore, score_answer
@@ -32,6 +34,8 @@ from aifw.models.load import LanguageModel, load, quiet
 from aifw.models.pairs import read_rows
 from aifw.models.score import score_pairs
 
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+_STATE = "made.json"
 _TRIES = 4
 """Prompts drawn for each pair wanted: some give none."""
 
@@ -53,7 +57,8 @@ def simulate(job: Job[SimulatedPairsSettings]) -> None:
 
     Raises:
         InputInvalid: The input has no pairs, or is broken; or the model's chat template refuses a prompt.
-        JobStopped: Stopped on request.
+        CheckpointInvalid: `job.resume` cannot be read.
+        JobStopped: Stopped on request, after a checkpoint.
     """
     use_threads(job.threads)
     source = job.inputs["data"].path
@@ -123,12 +128,17 @@ def _made(
     backend = backend_for(job.device, settings.precision, threads=job.threads, measured=measured_beside(job.cache_root))
     for note in backend.notes:
         job.note(note)
-    made: list[tuple[Row, Row]] = []
+    made, first = _resumed(job, lost)
+    saved = time.monotonic()
     with quiet():
         model = load(job.inputs["model"].path, backend)
-        for number, start in enumerate(range(0, len(drawn), settings.batch)):
+        for number in range(first, ceil(len(drawn) / settings.batch)):
+            asked = job.control()
+            if asked.stop or asked.checkpoint or time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                _save(job, made, lost, number)
+                saved = time.monotonic()
             job.obey()
-            rows = drawn[start : start + settings.batch]
+            rows = drawn[number * settings.batch : (number + 1) * settings.batch]
             for row, answers, scores in _answered(job, model, rows, number):
                 reason = _useless(settings, answers, scores)
                 if reason:
@@ -139,6 +149,29 @@ def _made(
             if len(made) >= wanted:
                 break
     return made
+
+
+def _save(job: Job[SimulatedPairsSettings], made: list[tuple[Row, Row]], lost: Counter[str], following: int) -> None:
+    """Keep what was made, and which batch follows."""
+    state = {"following": following, "made": made, "lost": lost}
+    with job.checkpoint(following) as folder:
+        (folder / _STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
+
+
+def _resumed(job: Job[SimulatedPairsSettings], lost: Counter[str]) -> tuple[list[tuple[Row, Row]], int]:
+    """What an interrupted run had made, and the batch it was to go on with.
+
+    Raises:
+        CheckpointInvalid: The checkpoint cannot be read.
+    """
+    if job.resume is None:
+        return [], 0
+    try:
+        state = json.loads((job.resume / _STATE).read_text(encoding="utf-8"))
+        lost.update(state["lost"])
+        return [(row, entry) for row, entry in state["made"]], int(state["following"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointInvalid(f"{job.resume} cannot be read: {error}", hint="delete it to begin anew") from error
 
 
 def _answered(

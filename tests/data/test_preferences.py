@@ -225,6 +225,22 @@ def test_texts_too_many_for_the_exact_join_give_the_same_pairs(tmp_path, monkeyp
     assert cards[1]["duplicates"]["method"] == "MinHash: 160 hashes, 32 bands of 5"
 
 
+def test_a_line_that_is_no_event_is_named(tmp_path):
+    run(tmp_path, [comparison(number) for number in range(40)])
+    path = tmp_path / "events/events.jsonl"
+    lines = path.read_text().splitlines()
+    for broken, said in (("{", "not JSON"), (lines[2].replace(comparison(2)["answer_a"], " "), "empty answer_a")):
+        path.write_text("\n".join([*lines[:2], broken, *lines[3:]]) + "\n")
+        job = Job(
+            PreferencesSettings.model_validate({"from": "feedback"}),
+            out=tmp_path / "broken",
+            inputs={"from": Input("datasets.feedback", tmp_path / "events")},
+            outputs=OUTPUTS,
+        )
+        with pytest.raises(InputInvalid, match=f"events.jsonl:3 is no event: {said}"):
+            build(job)
+
+
 def test_the_reference_is_written_from():
     assert [path for path, _ in reference_paths(PreferencesSettings)] == [("from",), ("sealed", "*")]
     settings = PreferencesSettings.model_validate({"from": "feedback"})
@@ -246,7 +262,19 @@ def test_the_forecast_follows_the_feedback_and_bounds_what_comes_out(tmp_path):
         assert small.facts[output]["rows"] == pytest.approx(job.facts[output]["rows"], rel=0.3)
         assert small.facts[output]["chars_prompt"] == pytest.approx(job.facts[output]["chars_prompt"], rel=0.05)
     large = Preferences().forecast(
-        settings, {"from": InputFacts("f", facts | {"rows": 4_000_000, "bytes": 2e9}, True)}, machine, History()
+        settings,
+        {"from": InputFacts("f", facts | {"rows": 4_000_000, "bytes": 2e9, "kinds": {"comparison": 4_000_000}}, True)},
+        machine,
+        History(),
     )
-    assert large.memory.mid > 10 * small.memory.mid
+    # Texts are not in memory; of each pair and its votes some numbers are.
+    assert 0.8e9 < large.memory.mid - small.memory.mid < 1.5e9
     assert large.seconds.mid > 10 * small.seconds.mid
+
+
+def test_the_forecast_knows_simulated_pairs_keep_to_their_share():
+    machine = Machine("m", Cpu("unknown", 2), Memory(8 * 1024**3, 8 * 1024**3))
+    settings = PreferencesSettings.model_validate({"from": "feedback", "simulate": 5000, "most_simulated": "20%"})
+    facts = {"rows": 400, "bytes": 200_000, "kinds": {"comparison": 400}}
+    found = Preferences().forecast(settings, {"from": InputFacts("f", facts, True)}, machine, History())
+    assert found.facts["train"]["simulated"] / found.facts["train"]["rows"] == pytest.approx(0.2, abs=0.01)

@@ -3,9 +3,9 @@ import json
 
 import pytest
 
-from aifw.errors import InputInvalid, JobStopped
+from aifw.errors import CheckpointInvalid, InputInvalid, JobStopped
 from aifw.hardware.machine import Cpu, Machine, Memory
-from aifw.job import Control, Input, Job
+from aifw.job import Control, Input, Job, latest_checkpoint
 from aifw.kind import History, InputFacts
 from aifw.models.kinds import SimulatedPairs, SimulatedPairsSettings
 from aifw.models.simulate import simulate
@@ -40,7 +40,7 @@ def model(tmp_path_factory):
     return write_tiny_model(tmp_path_factory.mktemp("tiny") / "model")
 
 
-def run(folder, model, rows, out="out", *, seed=1, sealed=None, asked=None, **settings):
+def run(folder, model, rows, out="out", *, seed=1, sealed=None, asked=None, resume=None, **settings):
     notes = []
     sets = sealed or {}
     job = Job(
@@ -53,6 +53,7 @@ def run(folder, model, rows, out="out", *, seed=1, sealed=None, asked=None, **se
         | {f"sealed.{at}": Input(name, path) for at, (name, path) in enumerate(sets.items())},
         outputs=OUTPUTS,
         seed=seed,
+        resume=resume,
         report=lambda name, data: notes.append(data["text"]) if name == "note" else None,
         asked=asked or Control(),
     )
@@ -156,9 +157,29 @@ def test_nothing_to_answer_is_an_error(tmp_path, model):
         run(tmp_path, model, [row(1, source="simulated")])
 
 
-def test_it_stops_when_it_is_asked_to(tmp_path, model):
+def test_it_goes_on_where_it_was_stopped(tmp_path, model):
+    rows = [row(number) for number in range(40)]
+    whole = run(tmp_path, model, rows, "whole", pairs=10, batch=4)
+
+    class Stopping(Control):
+        looked = 0
+
+        def __getattribute__(self, name):
+            if name == "stop":
+                Stopping.looked += 1
+                return Stopping.looked > 3
+            return super().__getattribute__(name)
+
     with pytest.raises(JobStopped):
-        run(tmp_path, model, [row(number) for number in range(30)], pairs=5, asked=Control(stop=True))
+        run(tmp_path, model, rows, "parts/stopped", pairs=10, batch=4, asked=Stopping())
+    checkpoint = latest_checkpoint(tmp_path / "parts/checkpoints")
+    state = json.loads((checkpoint / "made.json").read_text())
+    assert state["following"] == 1
+    resumed = run(tmp_path, model, rows, "resumed", pairs=10, batch=4, resume=checkpoint)
+    assert resumed[1:3] == whole[1:3]
+    (checkpoint / "made.json").write_text("{}")
+    with pytest.raises(CheckpointInvalid):
+        run(tmp_path, model, rows, "broken", pairs=10, batch=4, resume=checkpoint)
 
 
 def test_temperatures_must_differ():
