@@ -19,9 +19,9 @@ SQLITE = "sqlite:///"
 _FREEZING_BYTES = 36 * 1024**2
 """Anonymous and shared memory of the whole job; as these: measured with Python 3.11 on x86_64, at 500 to 1,000,000 rows."""
 _PAIRING_BYTES = 47e6
-_PAIRING_BYTES_OF_PAIR = 280.0
-"""What stays in memory of a pair and the votes on it, whatever its texts."""
-_PAIRING_BYTES_OF_CHARACTER = 100.0
+_PAIRING_BYTES_OF_PAIR = 165.0
+"""What stays in memory of a pair and the votes on it, whatever its texts; as the next one, for each pair that is expected, of which some are lost."""
+_PAIRING_BYTES_OF_CHARACTER = 63.0
 EXACT_CHARACTERS = 1_000_000
 """Up to so many characters of different prompts, or answers, all are compared with each other, which takes memory for each."""
 _GUESSING_BYTES_OF_PAIR, _GUESSED_PAIRS = 15e3, 2500
@@ -29,7 +29,7 @@ _GUESSING_BYTES_OF_PAIR, _GUESSED_PAIRS = 15e3, 2500
 _SECONDS_TO_START = 0.8
 _SECONDS_PER_EVENT = 1.2e-4
 _SECONDS_PER_JUDGEMENT = 2.8e-4
-_SECONDS_PER_CHARACTER = 4.5e-6
+_SECONDS_PER_CHARACTER = 1.7e-6
 """Of texts that are all compared with each other."""
 _UNKNOWN_ROWS = 1000
 

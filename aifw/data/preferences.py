@@ -1,6 +1,6 @@
 """The job of kind `preferences`: judge, filter, remove repetitions, keep off sealed sets, split, check for leaks, describe.
 
-Memory grows by some hundred bytes a pair whatever its texts: events are sorted by context on disk and judged context by context, pairs and
+Memory grows by some 300 bytes a pair whatever its texts: events are sorted by context on disk and judged context by context, pairs and
 texts lie on disk, and what decides about them is in arrays.
 """
 
