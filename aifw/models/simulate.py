@@ -133,11 +133,13 @@ def _made(
     with quiet():
         model = load(job.inputs["model"].path, backend)
         for number in range(first, ceil(len(drawn) / settings.batch)):
-            asked = job.control()
-            if asked.stop or asked.checkpoint or time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
+            # Looked at once, so that nobody stops it between looking and saving.
+            stop = job.control().stop
+            if stop or job.control().checkpoint or time.monotonic() - saved > _SECONDS_BETWEEN_CHECKPOINTS:
                 _save(job, made, lost, number)
                 saved = time.monotonic()
-            job.obey()
+            if stop:
+                job.obey()
             rows = drawn[number * settings.batch : (number + 1) * settings.batch]
             for row, answers, scores in _answered(job, model, rows, number):
                 reason = _useless(settings, answers, scores)
