@@ -15,7 +15,8 @@
     │   ├── InputInvalid          AIFW501   1   the data a job was given cannot be used
     │   ├── DependencyMissing     AIFW502   1   a package or program the job needs is not installed
     │   ├── SourceUnavailable     AIFW503   1   a model or file cannot be fetched or verified
-    │   └── CheckpointInvalid     AIFW504   1   a checkpoint does not belong to this job
+    │   ├── CheckpointInvalid     AIFW504   1   a checkpoint does not belong to this job
+    │   └── SealedDataLeaked      AIFW505   1   data to train on share an item with a sealed set
     └── JobStopped                AIFW510   130 a job stopped because it was asked to; not a failure
 
 Codes are stable: they may be searched for, and `aifw explain CODE` says more.
@@ -152,6 +153,12 @@ class CheckpointInvalid(JobError):
     """A checkpoint belongs to another job or is incomplete."""
 
     code = "AIFW504"
+
+
+class SealedDataLeaked(JobError):
+    """Data to train on share an item, exactly or nearly, with a set that is sealed: kept for evaluation here or elsewhere."""
+
+    code = "AIFW505"
 
 
 class JobStopped(AifwError):

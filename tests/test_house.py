@@ -193,6 +193,15 @@ def test_nobody_catches_everything() -> None:
     assert found == allowed
 
 
+def test_chat_templates_are_applied_in_one_place() -> None:
+    applying = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if "apply_chat_template" in path.read_text(encoding="utf-8")
+    ]
+    assert applying == ["models/chat.py"]
+
+
 def test_nothing_pickled_is_loaded() -> None:
     pickling = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
     found = []

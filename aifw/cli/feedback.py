@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections import Counter
@@ -49,6 +50,8 @@ def import_(file: Path, into: str, table: str) -> None:
 
     An id that is there already is left as it is, so the same file can be imported again. Broken rows are named and skipped.
     """
+    # A command that starts fast collects rarely (`aifw.cli.main`); here the rows of many batches would pile up meanwhile.
+    gc.set_threshold(700, 10, 10)
     target = _source(into, table)
     if not target.is_database:
         raise UsageError(f"{into} is not a database", hint="use `--into sqlite:///PATH`")

@@ -29,6 +29,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from aifw.errors import InputInvalid
+
 COLUMNS = (
     "id", "kind", "conversation", "rater", "time", "prompt", "turns", "model",
     "answer", "thumb", "answer_a", "answer_b", "preferred", "corrected", "stars",
@@ -188,10 +190,18 @@ def as_columns(event: Event) -> dict[str, Any]:
 
 
 def read_events(folder: Path) -> Iterator[Event]:
-    """The events of a `FeedbackEvents` output, by id."""
-    with (folder / "events.jsonl").open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+    """The events of a `FeedbackEvents` output, by id.
+
+    Raises:
+        InputInvalid: A line is no event; it is named. The job of kind `feedback` writes none of these.
+    """
+    path = folder / "events.jsonl"
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield check(parse_line(line))
+            except BrokenRow as broken:
+                raise InputInvalid(f"{path}:{number} is no event: {broken}") from broken
 
 
 def listed(reasons: Mapping[str, int]) -> str:

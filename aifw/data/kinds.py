@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -12,17 +12,25 @@ from pydantic_core import PydanticCustomError
 from aifw.errors import InputInvalid
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Observation, Output, Workspace
-from aifw.settings import Ref, Settings, Share
+from aifw.settings import Duration, Ref, Settings, Share
 
 SQLITE = "sqlite:///"
 
 _FREEZING_BYTES = 36 * 1024**2
-"""Anonymous and shared memory of the whole job; as these two: measured with Python 3.11 on x86_64, at 500 to 50,000 rows."""
-_PAIRING_BYTES = 33 * 1024**2
-_PAIRING_BYTES_PER_BYTE = 8
+"""Anonymous and shared memory of the whole job; as these: measured with Python 3.11 on x86_64, at 500 to 1,000,000 rows."""
+_PAIRING_BYTES = 47e6
+_PAIRING_BYTES_OF_PAIR = 165.0
+"""What stays in memory of a pair and the votes on it, whatever its texts; as the next one, for each pair that is expected, of which some are lost."""
+_PAIRING_BYTES_OF_CHARACTER = 63.0
+EXACT_CHARACTERS = 1_000_000
+"""Up to so many characters of different prompts, or answers, all are compared with each other, which takes memory for each."""
+_GUESSING_BYTES_OF_PAIR, _GUESSED_PAIRS = 15e3, 2500
+"""What finding out takes whether words give the choice away, and of how many pairs at most."""
 _SECONDS_TO_START = 0.8
 _SECONDS_PER_EVENT = 1.2e-4
-_SECONDS_PER_PAIR_SOURCE = 2.5e-3
+_SECONDS_PER_JUDGEMENT = 2.8e-4
+_SECONDS_PER_CHARACTER = 1.7e-6
+"""Of texts that are all compared with each other."""
 _UNKNOWN_ROWS = 1000
 
 
@@ -48,7 +56,9 @@ class PreferencePairs(Output):
 
 
 class DataCard(Output):
-    """`card.json` and `card.md`: what the pairs are, what was lost and why, and whether surface features give the choice away."""
+    """`card.json`, and the same as a page, `card.html`: what the pairs are, how sure they make us, how alike and how old they are, what
+    was lost and why, whether they touch sealed sets, and whether surface features give the choice away.
+    """
 
     name = "data_card"
 
@@ -89,12 +99,22 @@ class PreferencesSettings(Settings):
     """Share of conversations kept for evaluation. An item never changes sides as feedback grows."""
     min_confidence: Annotated[Share, Field(ge=0.5, lt=1)] = 0.6
     """Drop real pairs the raters are less sure of; 0.5 keeps everything that is not a tie."""
+    raters: Literal["weighed", "equal"] = "weighed"
+    """Whether raters who agree with others count more than those who do not, or all alike."""
+    half_life: Annotated[Duration, Field(gt=0)] | None = None
+    """Age at which a judgement counts half, measured from the newest event of the feedback: `90d`. Default: age does not matter."""
     simulate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-    """Pairs to simulate for a start with little feedback: a good answer against a good answer to another question. Only in `train`, and marked."""
+    """Pairs to simulate for a start with little feedback: a good answer against a good answer to another question. Only in `train`, and marked. The kind `simulated_pairs` lets a model answer instead."""
+    most_simulated: Annotated[Share, Field(ge=0, lt=1)] = 0.5
+    """Largest share of simulated pairs in `train`."""
     max_pairs: Annotated[int, Field(ge=1)] | None = None
     """Most pairs in `train`. Which ones stay is decided by hash, so that few change as feedback grows."""
     near_duplicates: Annotated[Share, Field(ge=0.5, le=1)] = 0.8
     """Texts count as the same from this overlap (Jaccard index of 5-character shingles) on. 100% finds exact repetitions only."""
+    sealed: Annotated[list[Ref[PreferencePairs]], Field(default_factory=list)]
+    """Other sets of pairs nobody may train on, such as `other.heldout`: `train` may share no prompt and no answer with them, not even nearly."""
+    on_sealed: Literal["refuse", "drop"] = "refuse"
+    """What becomes of training pairs that do share something with a sealed set: the job fails and names them, or they are dropped and counted."""
 
 
 class Feedback(ArtifactKind[FeedbackSettings]):
@@ -154,6 +174,7 @@ class Preferences(ArtifactKind[PreferencesSettings]):
     """Preference pairs from feedback: deduplicated, split without leaks, with a data card."""
 
     name = "preferences"
+    version = 2
     section = "datasets"
     settings = PreferencesSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {
@@ -168,12 +189,15 @@ class Preferences(ArtifactKind[PreferencesSettings]):
     def forecast(
         self, settings: PreferencesSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
     ) -> Forecast:
-        """Pairs are held in memory; time grows with events, most of it for near-duplicates."""
+        """Texts stay on disk, so memory grows by little a pair; time grows with events, most of it for near-duplicates."""
         events: Mapping[str, Any] = inputs["from"].facts if "from" in inputs else {}
         rows = float(events.get("rows", _UNKNOWN_ROWS))
         size = float(events.get("bytes", rows * 600))
         pairs = _expected_pairs(events.get("kinds"), rows)
-        train = pairs * (1 - settings.heldout) + settings.simulate
+        compared = _compared(events, pairs, size)
+        train = pairs * (1 - settings.heldout)
+        simulated = min(settings.simulate, train * settings.most_simulated / (1 - settings.most_simulated))
+        train += simulated
         if settings.max_pairs is not None:
             train = min(train, settings.max_pairs)
         heldout = pairs * settings.heldout
@@ -182,16 +206,33 @@ class Preferences(ArtifactKind[PreferencesSettings]):
             answer = events["chars_answer"]
             lengths = {"chars_prompt": events["chars_prompt"], "chars_chosen": answer, "chars_rejected": answer}
         return Forecast(
-            memory=Estimate.around(_PAIRING_BYTES + _PAIRING_BYTES_PER_BYTE * size, 0.35),
-            seconds=_seconds(rows, _SECONDS_PER_PAIR_SOURCE),
+            memory=Estimate.around(_pairing_bytes(pairs, compared), 0.35),
+            seconds=Estimate.around(
+                _SECONDS_TO_START + _SECONDS_PER_JUDGEMENT * rows + _SECONDS_PER_CHARACTER * sum(compared), 0.6
+            ),
             basis=f"{rows:,.0f} events",
             work=rows,
             startup=_SECONDS_TO_START,
             facts={
-                "train": {"rows": round(train), "groups": round(train), "simulated": settings.simulate} | lengths,
+                "train": {"rows": round(train), "groups": round(train), "simulated": round(simulated)} | lengths,
                 "heldout": {"rows": round(heldout), "groups": round(heldout), "simulated": 0} | lengths,
             },
         )
+
+
+def _compared(events: Mapping[str, Any], pairs: float, size: float) -> tuple[float, ...]:
+    """Characters of prompts, and of answers, where they are few enough to compare all with each other."""
+    prompts = pairs * float(events.get("chars_prompt", 0.2 * size / max(1.0, pairs)))
+    answers = 2 * pairs * float(events.get("chars_answer", 0.3 * size / max(1.0, pairs)))
+    return tuple(each for each in (prompts, answers) if each <= EXACT_CHARACTERS)
+
+
+def _pairing_bytes(pairs: float, compared: tuple[float, ...]) -> float:
+    """The exact join of prompts or answers while they are few, or what finding guesses takes, beside what stays of all pairs."""
+    moment = max(
+        _PAIRING_BYTES_OF_CHARACTER * max(compared, default=0.0), _GUESSING_BYTES_OF_PAIR * min(pairs, _GUESSED_PAIRS)
+    )
+    return _PAIRING_BYTES + _PAIRING_BYTES_OF_PAIR * pairs + moment
 
 
 def _expected_pairs(kinds: Mapping[str, float] | None, rows: float) -> float:

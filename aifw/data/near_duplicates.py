@@ -3,7 +3,8 @@
 A prefix filter finds the pairs (Chaudhuri, Ganti and Kaushik, 2006; Bayardo, Ma and Srikant, 2007; with more than one common element,
 Wang, Li and Feng, 2012): two sets whose Jaccard index is at least t have at least `ceil(t * size)` elements in common, so the first
 m of these, rarest first, are among the rarest `size - ceil(t * size) + m` of each. Unlike MinHash it misses nothing, so that "train and
-held-out share no near-duplicate" is a guarantee and not a probability, and it needs no library.
+held-out share no near-duplicate" is a guarantee and not a probability, and it needs no library. Its memory grows with the texts; where that is
+too much, `aifw.data.text_table` turns to MinHash and says so.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 SHINGLE = 5
 """Characters. Long enough that unrelated short texts share few, short enough that a typo touches few."""
@@ -97,7 +103,7 @@ class Clusters:
     """Union-find over the positions 0 to n - 1; a cluster's root is its smallest member."""
 
     def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
+        self._parent = array("i", range(size))
 
     def root(self, member: int) -> int:
         """The smallest member of the cluster `member` is in."""
@@ -110,6 +116,17 @@ class Clusters:
         """Make one cluster of two."""
         low, high = sorted((self.root(one), self.root(other)))
         self._parent[high] = low
+
+    def roots(self) -> npt.NDArray[np.int32]:
+        """The root of every member."""
+        import numpy as np
+
+        return np.array([self.root(member) for member in range(len(self._parent))], np.int32)
+
+
+def text_digest(plain: str) -> bytes:
+    """16 bytes that stand for a normalised text."""
+    return hashlib.blake2b(plain.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def stable_hash(*parts: str) -> int:

@@ -1,20 +1,7 @@
-"""From judgements to preference pairs, and how sure they make us.
+"""From judgements to preference pairs. How sure a pair makes us is the business of `aifw.data.confidence`.
 
-Every judgement is a vote on a pair of answers to one prompt in one context. A vote says one answer is better with a reliability p:
-
-| vote                                                         | p                                       |
-|--------------------------------------------------------------|-----------------------------------------|
-| correction: what the rater wrote against what was answered   | 0.90                                    |
-| comparison                                                   | 0.80                                    |
-| stars: one rater gave one answer m more stars                | 0.55 + 0.10 m                           |
-| stars: the means of different raters differ by m, at least 1 | 0.50 + 0.10 m                           |
-| thumbs: one rater, one up and one down                       | 0.75                                    |
-| thumbs: up from one rater, down from another                 | 0.65                                    |
-| comparison: a tie                                            | takes 0.65 away from whichever leads    |
-
-Votes are taken as independent, so their log-odds add up; the confidence of a pair is the logistic function of the sum. Raters who
-agree make it rise, raters who contradict each other make it fall, and votes that cancel out leave no pair. Only the last judgement of a
-rater on the same thing counts.
+Everything here looks at the events of one context at a time, a context being the messages that were answered: two judgements that have
+anything to do with each other share it. So feedback of any size can be handed over context by context.
 """
 
 from __future__ import annotations
@@ -23,19 +10,25 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
+from aifw.data.confidence import (
+    COMPARISON,
+    CORRECTION,
+    PLAIN,
+    SIMULATED_CONFIDENCE,
+    THUMBS_ONE_RATER,
+    THUMBS_TWO_RATERS,
+    TIE,
+    Belief,
+    Source,
+    Vote,
+    log_odds,
+    stars_of_different_raters,
+    stars_of_one_rater,
+)
 from aifw.data.events import Event, encode
 from aifw.data.near_duplicates import normalised, stable_hash
-
-Source = Literal["comparison", "correction", "thumbs", "stars", "simulated"]
-
-_CORRECTION, _COMPARISON, _TIE = 0.90, 0.80, 0.65
-_THUMBS_ONE_RATER, _THUMBS_TWO_RATERS = 0.75, 0.65
-_STARS_ONE_RATER, _STARS_TWO_RATERS, _STARS_STEP, _MOST = 0.55, 0.50, 0.10, 0.95
-
-SIMULATED_CONFIDENCE = 0.55
-"""Nobody judged them: barely more than a coin."""
 
 Messages = tuple[tuple[str, str], ...]
 """(role, content) of every message up to and including the prompt."""
@@ -48,6 +41,7 @@ class Pair:
     Attributes:
         conversations: By name, every one it was found in.
         confidence: 0.5 to 1.
+        age: Seconds from its newest judgement to the newest event of the data.
     """
 
     id: str
@@ -57,6 +51,7 @@ class Pair:
     rejected: str
     confidence: float
     source: Source
+    age: float = 0.0
 
     @property
     def context(self) -> str:
@@ -113,26 +108,35 @@ def _opening(messages: Messages) -> str:
 
 
 @dataclass
-class Votes:
-    """Votes on one pair of answers; positive log-odds speak for the first.
+class Ballot:
+    """Everything said of one pair of answers."""
 
-    Attributes:
-        total: Sum of log-odds.
-        ties: Comparisons that ended in a tie.
-        strongest: For each side the strongest single vote and where it came from.
-    """
-
-    total: float = 0.0
-    ties: int = 0
-    strongest: dict[bool, tuple[float, Source]] = field(default_factory=dict)
+    votes: list[Vote] = field(default_factory=list)
+    ties: list[str] = field(default_factory=list)
+    """Times of comparisons that ended in a tie."""
     conversations: set[str] = field(default_factory=set)
 
-    def vote(self, reliability: float, first: bool, source: Source, conversation: str) -> None:
-        """Count one vote."""
-        weight = _log_odds(reliability)
-        self.total += weight if first else -weight
-        self.strongest[first] = max(self.strongest.get(first, (0.0, source)), (weight, source))
-        self.conversations.add(conversation)
+
+Subject = tuple[Messages, str, str]
+"""Messages, and the two answers in the order of their texts."""
+
+Ballots = defaultdict[Subject, Ballot]
+
+
+@dataclass
+class Collected:
+    """What events say, before it is decided what to believe.
+
+    Attributes:
+        good: Liked answers, in the order they were met.
+        events: Used events by kind.
+        lost: What became of judgements that make no vote, by reason.
+    """
+
+    ballots: Ballots = field(default_factory=lambda: defaultdict(Ballot))
+    good: dict[GoodAnswer, None] = field(default_factory=dict)
+    events: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -152,96 +156,109 @@ class Judged:
     lost: Counter[str]
 
 
-def judge(events: Iterable[Event]) -> Judged:
+def judge(events: Iterable[Event], belief: Belief = PLAIN) -> Judged:
     """Turn events into pairs.
 
     Args:
-        events: Sorted by id.
+        events: Sorted by id; all events of each context that occurs.
+        belief: What is known of raters, and how fast judgements age.
     """
-    counts: Counter[str] = Counter()
-    lost: Counter[str] = Counter()
-    votes: defaultdict[tuple[Messages, str, str], Votes] = defaultdict(Votes)
-    good: dict[GoodAnswer, None] = {}
+    said = collect(events)
+    pairs = list(_decide(said.ballots, belief, said.lost))
+    good = sorted(said.good, key=lambda each: (each.conversation, each.messages, each.answer))
+    return Judged(sorted(pairs, key=lambda pair: pair.id), good, said.events, said.lost)
+
+
+def collect(events: Iterable[Event]) -> Collected:
+    """Turn events into votes.
+
+    Args:
+        events: Sorted by id; all events of each context that occurs.
+    """
+    said = Collected()
     latest: dict[tuple[Any, ...], Event] = {}
     for event in events:
-        counts[event["kind"]] += 1
+        said.events[event["kind"]] += 1
         answers = sorted((event["answer_a"], event["answer_b"])) if event["kind"] == "comparison" else [event["answer"]]
-        subject = (event["kind"], event["conversation"], event["rater"], _messages(event), *answers)
+        subject = (event["kind"], event["conversation"], event["rater"], messages_of(event), *answers)
         former = latest.get(subject)
         if former is not None:
-            lost["judged again later by the same rater"] += 1
+            said.lost["judged again later by the same rater"] += 1
         if former is None or (event["time"], event["id"]) > (former["time"], former["id"]):
             latest[subject] = event
-    single: defaultdict[tuple[str, str, Messages], dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    single: defaultdict[tuple[str, str, Messages], Ratings] = defaultdict(lambda: defaultdict(dict))
     for event in latest.values():
-        messages, conversation = _messages(event), event["conversation"]
+        messages, conversation = messages_of(event), event["conversation"]
         if event["kind"] == "comparison":
-            _count_comparison(votes, event)
-            if event["preferred"] != "tie":
-                good[GoodAnswer(conversation, messages, event["answer_" + event["preferred"]].strip())] = None
+            _compare(said, event)
         elif event["kind"] == "correction":
-            _count(votes, messages, event["corrected"], event["answer"], _CORRECTION, "correction", conversation)
-            good[GoodAnswer(conversation, messages, event["corrected"].strip())] = None
+            corrected = event["corrected"].strip()
+            _vote(said, messages, conversation, corrected, event["answer"], CORRECTION, "correction", [event])
+            said.good[GoodAnswer(conversation, messages, corrected)] = None
         else:
-            value = event["stars"] if event["kind"] == "stars" else 1 if event["thumb"] == "up" else -1
-            single[event["kind"], conversation, messages][event["answer"].strip()][event["rater"]] = value
-    for (kind, conversation, messages), ratings in sorted(single.items()):
-        found, unused, liked = _thumbs(ratings) if kind == "thumbs" else _stars(ratings)
-        lost.update(unused)
-        good.update((GoodAnswer(conversation, messages, answer), None) for answer in liked)
+            single[event["kind"], conversation, messages][event["answer"].strip()][event["rater"]] = event
+    for (kind, conversation, messages), ratings in sorted(single.items(), key=lambda at: at[0]):
         source: Source = "thumbs" if kind == "thumbs" else "stars"
-        for better, worse, reliability in found:
-            _count(votes, messages, better, worse, reliability, source, conversation)
-    pairs = list(_decide(votes, lost))
-    by_text = sorted(good, key=lambda each: (each.conversation, each.messages, each.answer))
-    return Judged(sorted(pairs, key=lambda pair: pair.id), by_text, counts, lost)
+        found, unused, liked = _thumbs(ratings) if kind == "thumbs" else _stars(ratings)
+        said.lost.update(unused)
+        said.good.update((GoodAnswer(conversation, messages, answer), None) for answer in liked)
+        for better, worse, reliability, made_of in found:
+            _vote(said, messages, conversation, better, worse, reliability, source, made_of)
+    return said
 
 
-def _messages(event: Event) -> Messages:
+def messages_of(event: Event) -> Messages:
+    """What was answered."""
     turns = tuple((turn["role"], turn["content"].strip()) for turn in event.get("turns", ()))
     return (*turns, ("user", event["prompt"].strip()))
 
 
-def _log_odds(reliability: float) -> float:
-    return math.log(reliability / (1 - reliability))
-
-
-def _count(
-    votes: defaultdict[tuple[Messages, str, str], Votes],
+def _vote(
+    said: Collected,
     messages: Messages,
+    conversation: str,
     better: str,
     worse: str,
     reliability: float,
     source: Source,
-    conversation: str,
+    made_of: list[Event],
 ) -> None:
     better, worse = better.strip(), worse.strip()
     first, second = sorted((better, worse))
-    votes[messages, first, second].vote(reliability, better == first, source, conversation)
+    ballot = said.ballots[messages, first, second]
+    raters = tuple(sorted({event["rater"] for event in made_of}))
+    ballot.votes.append(Vote(reliability, better == first, source, raters, min(event["time"] for event in made_of)))
+    ballot.conversations.add(conversation)
 
 
-def _count_comparison(votes: defaultdict[tuple[Messages, str, str], Votes], event: Event) -> None:
-    messages, conversation = _messages(event), event["conversation"]
+def _compare(said: Collected, event: Event) -> None:
+    messages, conversation = messages_of(event), event["conversation"]
     if event["preferred"] == "tie":
         first, second = sorted((event["answer_a"].strip(), event["answer_b"].strip()))
-        votes[messages, first, second].ties += 1
-        votes[messages, first, second].conversations.add(conversation)
+        ballot = said.ballots[messages, first, second]
+        ballot.ties.append(event["time"])
+        ballot.conversations.add(conversation)
         return
-    other = "b" if event["preferred"] == "a" else "a"
-    better, worse = event["answer_" + event["preferred"]], event["answer_" + other]
-    _count(votes, messages, better, worse, _COMPARISON, "comparison", conversation)
+    better = event["answer_" + event["preferred"]]
+    worse = event["answer_" + ("b" if event["preferred"] == "a" else "a")]
+    _vote(said, messages, conversation, better, worse, COMPARISON, "comparison", [event])
+    said.good[GoodAnswer(conversation, messages, better.strip())] = None
 
 
-Ratings = dict[str, dict[str, int]]
-"""Answer, then rater, then value."""
+Ratings = dict[str, dict[str, Event]]
+"""Answer, then rater, then the event."""
 
-Found = tuple[list[tuple[str, str, float]], Counter[str], list[str]]
-"""(better, worse, reliability of one vote); what was lost; liked answers."""
+Found = tuple[list[tuple[str, str, float, list[Event]]], Counter[str], list[str]]
+"""(better, worse, reliability of one vote, what it is made of); what was lost; liked answers."""
 
 
 def _thumbs(ratings: Ratings) -> Found:
     """Pair liked with disliked answers, each used at least once, without making every combination."""
-    balance = {answer: sum(by_rater.values()) for answer, by_rater in ratings.items()}
+    thumbs = {
+        answer: {rater: 1 if event["thumb"] == "up" else -1 for rater, event in by_rater.items()}
+        for answer, by_rater in ratings.items()
+    }
+    balance = {answer: sum(by_rater.values()) for answer, by_rater in thumbs.items()}
     liked = sorted(answer for answer, value in balance.items() if value > 0)
     disliked = sorted(answer for answer, value in balance.items() if value < 0)
     lost: Counter[str] = Counter()
@@ -249,27 +266,31 @@ def _thumbs(ratings: Ratings) -> Found:
     if not liked or not disliked:
         lost["thumb without its opposite"] += len(liked) + len(disliked)
         return [], +lost, liked
-    found: list[tuple[str, str, float]] = []
+    found: list[tuple[str, str, float, list[Event]]] = []
     for turn in range(max(len(liked), len(disliked))):
         better, worse = liked[turn % len(liked)], disliked[turn % len(disliked)]
-        ups, downs = ratings[better], ratings[worse]
+        ups, downs = thumbs[better], thumbs[worse]
         same = [rater for rater in ups if ups[rater] > 0 > downs.get(rater, 0)]
-        found.extend((better, worse, _THUMBS_ONE_RATER) for _ in same)
+        found.extend(
+            (better, worse, THUMBS_ONE_RATER, [ratings[better][rater], ratings[worse][rater]]) for rater in same
+        )
         if not same:
-            found.append((better, worse, _THUMBS_TWO_RATERS))
+            made_of = [ratings[better][rater] for rater in ups if ups[rater] > 0]
+            made_of += [ratings[worse][rater] for rater in downs if downs[rater] < 0]
+            found.append((better, worse, THUMBS_TWO_RATERS, made_of))
     return found, +lost, liked
 
 
 def _stars(ratings: Ratings) -> Found:
     """Pair the best with the worst, then the next inwards."""
-    mean = {answer: sum(by_rater.values()) / len(by_rater) for answer, by_rater in ratings.items()}
+    mean = {answer: sum(each["stars"] for each in by.values()) / len(by) for answer, by in ratings.items()}
     order = sorted(mean, key=lambda answer: (-mean[answer], answer))
     lost: Counter[str] = Counter()
     if len(order) == 1:
         lost["stars without another answer"] += 1
     elif len(order) % 2:
         lost["stars in the middle"] += 1
-    found: list[tuple[str, str, float]] = []
+    found: list[tuple[str, str, float, list[Event]]] = []
     for better, worse in zip(order[: len(order) // 2], reversed(order), strict=False):
         margin = mean[better] - mean[worse]
         both = sorted(set(ratings[better]) & set(ratings[worse]))
@@ -277,32 +298,47 @@ def _stars(ratings: Ratings) -> Found:
             lost["stars less than one apart"] += 1
         elif both:
             for rater in both:
-                step = ratings[better][rater] - ratings[worse][rater]
-                reliability = min(_MOST, _STARS_ONE_RATER + _STARS_STEP * abs(step))
+                made_of = [ratings[better][rater], ratings[worse][rater]]
+                step = made_of[0]["stars"] - made_of[1]["stars"]
                 if step:
-                    found.append((better, worse, reliability) if step > 0 else (worse, better, reliability))
+                    first, second = (better, worse) if step > 0 else (worse, better)
+                    found.append((first, second, stars_of_one_rater(abs(step)), made_of))
         else:
-            found.append((better, worse, _STARS_TWO_RATERS + _STARS_STEP * margin))
+            made_of = [*ratings[better].values(), *ratings[worse].values()]
+            found.append((better, worse, stars_of_different_raters(margin), made_of))
     return found, lost, [answer for answer in order if mean[answer] >= 4]
 
 
-def _decide(votes: defaultdict[tuple[Messages, str, str], Votes], lost: Counter[str]) -> Iterator[Pair]:
-    for (messages, first, second), counted in votes.items():
+def _decide(ballots: Ballots, belief: Belief, lost: Counter[str]) -> Iterator[Pair]:
+    for (messages, first, second), ballot in ballots.items():
         if first == second:
             lost["both answers are the same"] += 1
             continue
-        strength = abs(counted.total) - counted.ties * _log_odds(_TIE)
-        if strength <= 1e-9:
-            lost["tie" if counted.ties else "raters contradict each other"] += 1
+        weighed = [(belief.weight(vote), vote) for vote in ballot.votes]
+        total = sum(weight if vote.for_first else -weight for weight, vote in weighed)
+        taken = sum(log_odds(TIE) * belief.freshness(time) for time in ballot.ties)
+        strength = abs(total) - taken
+        heaviest = max((weight for weight, _ in weighed), default=0.0)
+        if strength <= 1e-9 * heaviest or not heaviest:
+            lost[_why_undecided(ballot)] += 1
             continue
-        for_first = counted.total > 0
+        for_first = total > 0
         chosen, rejected = (first, second) if for_first else (second, first)
+        leading = [(weight, vote.source) for weight, vote in weighed if vote.for_first == for_first]
         yield Pair(
             id=f"{stable_hash(encode(messages), first, second):016x}",
-            conversations=tuple(sorted(counted.conversations)),
+            conversations=tuple(sorted(ballot.conversations)),
             messages=messages,
             chosen=chosen,
             rejected=rejected,
             confidence=round(1 / (1 + math.exp(-strength)), 4),
-            source=counted.strongest[for_first][1],
+            source=max(leading)[1],
+            age=min(belief.age(vote.time) for vote in ballot.votes),
         )
+
+
+def _why_undecided(ballot: Ballot) -> str:
+    if ballot.ties:
+        return "tie"
+    sides = {vote.for_first for vote in ballot.votes}
+    return "raters contradict each other" if len(sides) > 1 else "raters no better than chance"

@@ -8,84 +8,15 @@ a whole cluster the side of one member would lose less, but items would move whe
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
 
-from aifw.data.near_duplicates import Clusters, near_pairs, normalised, stable_hash
-from aifw.data.pairs import GoodAnswer, Pair
-from aifw.errors import JobError
+import numpy as np
+import numpy.typing as npt
 
-SALT = "aifw held-out split"
-"""Never changed: it decides which items were held out in every artifact ever made."""
-
-
-class Neighbours:
-    """Which of some texts are nearly the same.
-
-    Args:
-        texts: All texts that will be asked for.
-        threshold: Jaccard index of their shingles.
-    """
-
-    def __init__(self, texts: Iterable[str], threshold: float) -> None:
-        distinct = sorted({normalised(text) for text in texts})
-        self._near: defaultdict[str, set[str]] = defaultdict(set)
-        for one, other in near_pairs(distinct, threshold):
-            self._near[distinct[one]].add(distinct[other])
-            self._near[distinct[other]].add(distinct[one])
-
-    def of(self, text: str) -> list[str]:
-        """The normalised text itself and those near it, sorted."""
-        plain = normalised(text)
-        return sorted({plain, *self._near.get(plain, ())})
-
-
-@dataclass(frozen=True)
-class Likeness:
-    """Neighbours among contexts and among answers."""
-
-    contexts: Neighbours
-    answers: Neighbours
-
-    @classmethod
-    def among(cls, pairs: Sequence[Pair], good: Sequence[GoodAnswer], threshold: float) -> Likeness:
-        """Compare everything with everything."""
-        answers = [text for pair in pairs for text in (pair.chosen, pair.rejected)]
-        return cls(
-            Neighbours([pair.context for pair in pairs] + [each.context for each in good], threshold),
-            Neighbours(answers + [each.answer for each in good], threshold),
-        )
-
-
-def without_repetitions(pairs: Sequence[Pair], likeness: Likeness, lost: Counter[str]) -> list[Pair]:
-    """Keep of pairs that say nearly the same the one we are surest of; drop those that say the opposite of a surer one.
-
-    Returns:
-        Pairs by id.
-    """
-    kept: list[Pair] = []
-    by_chosen: defaultdict[str, list[Pair]] = defaultdict(list)
-    for pair in sorted(pairs, key=lambda each: (-each.confidence, each.id)):
-        near_context = set(likeness.contexts.of(pair.context))
-        near_chosen = likeness.answers.of(pair.chosen)
-        near_rejected = likeness.answers.of(pair.rejected)
-        if _said(by_chosen, near_chosen, near_rejected, near_context):
-            lost["near-duplicate of another pair"] += 1
-        elif _said(by_chosen, near_rejected, near_chosen, near_context):
-            lost["opposite of a surer pair"] += 1
-        else:
-            kept.append(pair)
-            by_chosen[normalised(pair.chosen)].append(pair)
-    return sorted(kept, key=lambda pair: pair.id)
-
-
-def _said(by_chosen: Mapping[str, list[Pair]], chosen: list[str], rejected: list[str], contexts: set[str]) -> bool:
-    return any(
-        normalised(former.rejected) in rejected and normalised(former.context) in contexts
-        for text in chosen
-        for former in by_chosen.get(text, ())
-    )
+from aifw.data.near_duplicates import Clusters, stable_hash
+from aifw.data.pair_table import SALT, Columns, Likeness, Names, Numbers, Rows
 
 
 @dataclass(frozen=True)
@@ -93,138 +24,126 @@ class Split:
     """Pairs on two sides that share no cluster.
 
     Attributes:
-        group: Name of the cluster of every conversation that has a pair.
+        train: Positions in the table, by id.
+        heldout: As `train`.
+        group: For every pair of the table the name of its cluster, as a number; 0 for those that were dropped before.
+        conversations: Hashes of all conversations, ascending.
+        group_of_conversation: Their clusters.
         largest: How many conversations the largest cluster has.
     """
 
-    train: list[Pair]
-    heldout: list[Pair]
-    group: dict[str, str]
+    train: Rows
+    heldout: Rows
+    group: Names
+    conversations: Names
+    group_of_conversation: Names
     largest: int
 
-    def group_of(self, pair: Pair) -> str:
-        """Name of the cluster of a pair. A simulated pair may come from a conversation without a real one, a cluster of its own."""
-        first = pair.conversations[0]
-        return self.group.get(first) or f"{stable_hash(first):016x}"
+    def cluster_of(self, conversation: str) -> int:
+        """Name of the cluster of a conversation; one without a pair is a cluster of its own."""
+        name = stable_hash(conversation)
+        at = int(np.searchsorted(self.conversations, np.uint64(name)))
+        if at < len(self.conversations) and int(self.conversations[at]) == name:
+            return int(self.group_of_conversation[at])
+        return name
+
+
+def without_repetitions(columns: Columns, likeness: Likeness, lost: Counter[str]) -> Rows:
+    """Keep of pairs that say nearly the same the one we are surest of; drop those that say the opposite of a surer one.
+
+    Returns:
+        Positions, ascending.
+    """
+    context = likeness.contexts.roots[columns.context]
+    chosen, rejected = likeness.answers.roots[columns.chosen], likeness.answers.roots[columns.rejected]
+    low, high = np.minimum(chosen, rejected), np.maximum(chosen, rejected)
+    order = np.lexsort((columns.id, -columns.confidence, high, low, context))
+    first = np.ones(len(order), bool)
+    first[1:] = False
+    for column in (context, low, high):
+        first[1:] |= column[order[1:]] != column[order[:-1]]
+    surest = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))] if len(order) else order
+    opposite = ~first & (chosen[order] != chosen[surest])
+    lost["opposite of a surer pair"] += int(opposite.sum())
+    lost["near-duplicate of another pair"] += int((~first & ~opposite).sum())
+    return np.sort(order[first])
+
+
+def limit(share: float) -> np.uint64:
+    """An item is held out if the hash of its opening is below this."""
+    return np.uint64(min(math.ceil(share * 2**64), 2**64 - 1))
 
 
 def is_heldout(opening: str, share: float) -> bool:
     """Which side a conversation is on, by its normalised first message."""
-    return stable_hash(SALT, opening) < share * 2**64
+    return stable_hash(SALT, opening) < int(limit(share))
 
 
-def split(pairs: Sequence[Pair], likeness: Likeness, heldout: float, lost: Counter[str]) -> Split:
+def split(columns: Columns, kept: Rows, likeness: Likeness, heldout: float, lost: Counter[str]) -> Split:
     """Put every pair on its side, and drop from train what is close to held-out.
 
     Args:
-        pairs: By id.
-        likeness: Among the texts of these pairs.
+        columns: Of all pairs.
+        kept: Positions of those that count.
+        likeness: Among their texts.
         heldout: Share.
         lost: Counts what is dropped.
     """
-    clusters = Clusters(len(pairs))
-    members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for position, pair in enumerate(pairs):
-        for conversation in pair.conversations:
-            members["conversation", conversation].append(position)
-        for text in likeness.contexts.of(pair.context):
-            members["context", text].append(position)
-        for text in {*likeness.answers.of(pair.chosen), *likeness.answers.of(pair.rejected)}:
-            members["answer", text].append(position)
-    for joined in members.values():
-        for position in joined[1:]:
-            clusters.join(joined[0], position)
-    held = [is_heldout(pair.opening, heldout) for pair in pairs]
-    with_heldout = {clusters.root(position) for position, side in enumerate(held) if side}
-    conversations: defaultdict[int, set[str]] = defaultdict(set)
-    for position, pair in enumerate(pairs):
-        conversations[clusters.root(position)].update(pair.conversations)
-    group = {
-        conversation: f"{min(stable_hash(name) for name in names):016x}"
-        for names in conversations.values()
-        for conversation in names
-    }
-    train: list[Pair] = []
-    for position, pair in enumerate(pairs):
-        if held[position]:
-            continue
-        if clusters.root(position) in with_heldout:
-            lost["close to a held-out item"] += 1
-        else:
-            train.append(pair)
+    place = np.full(len(columns.id), -1, np.int64)
+    place[kept] = np.arange(len(kept))
+    linked = place[columns.link_pair] >= 0
+    link_place, link_name = place[columns.link_pair][linked], columns.link_name[linked]
+    clusters = Clusters(len(kept))
+    everyone = np.arange(len(kept))
+    answers = likeness.answers.roots
+    _join(clusters, link_place, link_name)
+    _join(clusters, everyone, likeness.contexts.roots[columns.context[kept]])
+    _join(
+        clusters,
+        np.concatenate([everyone, everyone]),
+        np.concatenate([answers[columns.chosen[kept]], answers[columns.rejected[kept]]]),
+    )
+    roots = clusters.roots()
+    held = columns.opening[kept] < limit(heldout)
+    close = ~held & np.isin(roots, roots[held])
+    lost["close to a held-out item"] += int(close.sum())
+    smallest = np.full(len(kept), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, roots[link_place], link_name)
+    group = np.zeros(len(columns.id), np.uint64)
+    group[kept] = smallest[roots]
+    names, at = np.unique(link_name, return_index=True)
     return Split(
-        train,
-        [pair for pair, side in zip(pairs, held, strict=True) if side],
+        by_id(columns, kept[~held & ~close]),
+        by_id(columns, kept[held]),
         group,
-        max(map(len, conversations.values()), default=0),
+        names,
+        smallest[roots[link_place[at]]],
+        _largest(roots[link_place[at]]),
     )
 
 
-def simulate(good: Sequence[GoodAnswer], found: Split, likeness: Likeness, share: float, count: int) -> list[Pair]:
-    """Make pairs from liked answers alone: the answer to this question against the answer to another one.
-
-    Uses nothing that is held out or close to it. Of a few candidates the rejected answer is the one nearest in length, so that length
-    does not give the choice away.
-
-    Returns:
-        At most `count` pairs by id; fewer if there are not enough liked answers.
-    """
-    taken = {found.group_of(pair) for pair in found.heldout}
-    contexts = {text for pair in found.heldout for text in likeness.contexts.of(pair.context)}
-    answers = {
-        text for pair in found.heldout for each in (pair.chosen, pair.rejected) for text in likeness.answers.of(each)
-    }
-    usable = [
-        each
-        for each in good
-        if not is_heldout(each.opening, share)
-        and found.group.get(each.conversation) not in taken
-        and normalised(each.context) not in contexts
-        and normalised(each.answer) not in answers
-    ]
-    usable.sort(key=lambda each: (stable_hash(SALT, each.context, each.answer), each.conversation))
-    made: dict[str, Pair] = {}
-    size = len(usable)
-    for shift in range(1, min(size, 20 + count // max(1, size))):
-        for position, each in enumerate(usable):
-            if len(made) >= count:
-                return sorted(made.values(), key=lambda pair: pair.id)
-            near = set(likeness.contexts.of(each.context))
-            candidates = [usable[(position + shift + step * step) % size] for step in range(8)]
-            fitting = [
-                other
-                for other in candidates
-                if normalised(other.context) not in near
-                and other.conversation != each.conversation
-                and normalised(other.answer) not in likeness.answers.of(each.answer)
-            ]
-            if fitting:
-                other = min(fitting, key=lambda other: (abs(len(other.answer) - len(each.answer)), other.answer))
-                name = f"simulated-{stable_hash(each.context, each.answer, other.answer):016x}"
-                made.setdefault(name, each.against(name, other.answer))
-    return sorted(made.values(), key=lambda pair: pair.id)
+def by_id(columns: Columns, rows: Rows) -> Rows:
+    """Positions in the order of the pairs' ids."""
+    return rows[np.argsort(columns.id[rows], kind="stable")]
 
 
-def check_no_leak(found: Split, threshold: float) -> None:
-    """Compare the two sides once more, from their texts alone, before anything is trained on them.
+def at_most(found: Split, columns: Columns, most: int | None, lost: Counter[str]) -> Split:
+    """Drop training pairs above `most`; which ones is decided by hash, so that few change as feedback grows."""
+    if most is None or len(found.train) <= most:
+        return found
+    lost["more than max_pairs"] += len(found.train) - most
+    drawn = np.array([stable_hash(SALT, f"{number:016x}") for number in columns.id[found.train].tolist()], np.uint64)
+    kept = found.train[np.argsort(drawn, kind="stable")[:most]]
+    return replace(found, train=by_id(columns, kept))
 
-    Raises:
-        JobError: They share a cluster, a conversation, or a nearly identical context or answer.
-    """
-    sides = (found.train, found.heldout)
-    conversations = [{name for pair in side for name in pair.conversations} for side in sides]
-    groups = [{found.group_of(pair) for pair in side} for side in sides]
-    if conversations[0] & conversations[1] or groups[0] & groups[1]:
-        raise JobError("train and held-out share a conversation", hint="this is a defect of aifw; please report it")
-    for what, texts in (
-        ("context", [[pair.context for pair in side] for side in sides]),
-        ("answer", [[text for pair in side for text in (pair.chosen, pair.rejected)] for side in sides]),
-    ):
-        border = len(texts[0])
-        joined = [*texts[0], *texts[1]]
-        for one, other in near_pairs(joined, threshold):
-            if one < border <= other:
-                raise JobError(
-                    f"train and held-out share a nearly identical {what}: {joined[one][:80]!r} and {joined[other][:80]!r}",
-                    hint="this is a defect of aifw; please report it",
-                )
+
+def _join(clusters: Clusters, members: Rows, keys: npt.NDArray[np.generic]) -> None:
+    """Make one cluster of all members with the same key."""
+    order = np.argsort(keys, kind="stable")
+    same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    for one, other in zip(members[order[same]].tolist(), members[order[same + 1]].tolist(), strict=True):
+        clusters.join(one, other)
+
+
+def _largest(roots: Numbers) -> int:
+    return int(np.bincount(roots).max()) if len(roots) else 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +27,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")  # noqa: RUF001 - the typograph
 _Z95 = 1.959964
 
 Matrix = npt.NDArray[np.float32]
+Values = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +55,34 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 
 
-def accuracy(hits: Sequence[float], groups: Sequence[str]) -> Accuracy:
+def accuracy(hits: Sequence[float] | Values, groups: Sequence[str] | npt.NDArray[np.uint64]) -> Accuracy:
     """Mean of `hits` with a cluster-robust normal interval, cut at 0 and 1.
 
     Args:
         hits: 1 right, 0 wrong, one half undecided.
         groups: Of each item.
     """
-    value = sum(hits) / len(hits)
-    deviation: defaultdict[str, float] = defaultdict(float)
-    for hit, group in zip(hits, groups, strict=True):
-        deviation[group] += hit - value
+    right = np.asarray(hits, np.float64)
+    value = float(right.mean())
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    deviation = np.bincount(group, right - value)
     clusters = len(deviation)
     correction = clusters / (clusters - 1) if clusters > 1 else 1.0
-    error = math.sqrt(correction * sum(each * each for each in deviation.values())) / len(hits)
-    margin = _Z95 * error
-    return Accuracy(round(value, 4), round(max(0.0, value - margin), 4), round(min(1.0, value + margin), 4), len(hits))
+    margin = _Z95 * math.sqrt(correction * float(deviation @ deviation)) / len(right)
+    return Accuracy(round(value, 4), round(max(0.0, value - margin), 4), round(min(1.0, value + margin), 4), len(right))
 
 
-def longer_wins(items: Sequence[Item]) -> Accuracy:
-    """How often the longer answer, in characters, is the chosen one; below one half the shorter one is."""
-    hits = [0.5 + 0.5 * float(np.sign(len(item.chosen) - len(item.rejected))) for item in items]
-    return accuracy(hits, [item.group for item in items])
+def longer_wins(
+    chosen: Sequence[int] | Numbers, rejected: Sequence[int] | Numbers, groups: Sequence[str] | npt.NDArray[np.uint64]
+) -> Accuracy:
+    """How often the longer answer is the chosen one; below one half the shorter one is.
+
+    Args:
+        chosen: Characters of the chosen answers.
+        rejected: Characters of the rejected answers.
+        groups: Of each pair.
+    """
+    return accuracy(0.5 + 0.5 * np.sign(np.subtract(chosen, rejected, dtype=np.float64)), groups)
 
 
 def bag_of_words(items: Sequence[Item]) -> Accuracy | None:
@@ -100,7 +108,7 @@ def bag_of_words(items: Sequence[Item]) -> Accuracy | None:
         weights = _fit(_differences([sides[at] for at in train], column))
         scores = _differences([sides[at] for at in test], column) @ weights
         hits[test] = 0.5 + 0.5 * np.sign(np.round(scores, 6))
-    return accuracy(hits.tolist(), [item.group for item in items])
+    return accuracy(hits, [item.group for item in items])
 
 
 def _differences(sides: Sequence[tuple[set[str], set[str]]], column: dict[str, int]) -> Matrix:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator
 from pydantic_core import PydanticCustomError
 
+from aifw.data.kinds import PreferencePairs
 from aifw.errors import InputInvalid
+from aifw.hardware.libraries.precision import expected_precision
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Observation, Output, Workspace
-from aifw.models.memory_inference import converting, copying
-from aifw.models.size import Shape
+from aifw.models.memory import estimated, is_mapped
+from aifw.models.memory_inference import converting, copying, generation
+from aifw.models.size import TEMPLATE_TOKENS, Shape, tokens_of
 from aifw.models.source import SOURCE_PATTERN, PathSource, parameters_by_name, parse_source
-from aifw.settings import Settings, execution
+from aifw.models.speed import seconds_for
+from aifw.models.work import generation_work, scoring_work
+from aifw.settings import Ref, Settings, Share, execution
 
 _SECONDS_TO_START = 10.0
 _SECONDS_PER_PARAMETER = 2e-7
+_UNKNOWN_ROWS = 1000
+_ASKED_FOR_EACH = 1.5
+"""Prompts that are answered for each pair that is kept. Assumed."""
 
 
 class TextModel(Output):
@@ -127,6 +135,105 @@ class CausalLm(ArtifactKind[CausalLmSettings]):
     @staticmethod
     def _is_local(settings: CausalLmSettings) -> bool:
         return isinstance(parse_source(settings.source), PathSource)
+
+
+class SimulationReport(Output):
+    """`simulated.json`: settings, what was dropped and why, and for each simulated pair how its two answers were scored.
+
+    Facts: `kept` (pairs), `lost` (pairs by reason).
+    """
+
+    name = "simulation_report"
+
+
+class SimulatedPairsSettings(Settings):
+    """Settings of `simulated_pairs`."""
+
+    data: Ref[PreferencePairs]
+    """Training pairs: their prompts are answered, and they stay part of the result. Held-out pairs never belong here."""
+    model: Ref[TextModel]
+    """The model that answers, and whose probabilities count in the score."""
+    pairs: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """Pairs to add."""
+    temperatures: tuple[Annotated[float, Field(ge=0, le=5)], Annotated[float, Field(ge=0, le=5)]] = (0.3, 1.2)
+    """Each prompt is answered once at each: 0 takes the most probable token, above 1 the improbable gets likelier."""
+    min_margin: Annotated[Share, Field(ge=0, le=1)] = 0.05
+    """Drop pairs whose scores, 0 to 1, are nearer. A score is the mean of fluency, variety, an ending, and likeness to the preferred answer."""
+    most_share: Annotated[Share, Field(ge=0, lt=1)] = 0.25
+    """Largest share of simulated pairs in the result, those that came in included."""
+    max_prompt_tokens: Annotated[int, Field(ge=1)] = 512
+    """Longer prompts lose their beginning."""
+    max_new_tokens: Annotated[int, Field(ge=1)] = 128
+    """Longest answer."""
+    near_duplicates: Annotated[Share, Field(ge=0.5, le=1)] = 0.8
+    """Drop a pair whose answers overlap so much (Jaccard index of 5-character shingles), or that overlaps so much with a sealed set."""
+    sealed: Annotated[list[Ref[PreferencePairs]], Field(default_factory=list)]
+    """Pairs nobody may train on, such as `preferences.heldout`: what comes near them is dropped and counted."""
+    batch: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Prompts answered at once. Part of what the result is: random numbers are drawn for a batch."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """Number format of the arithmetic. `auto` is bf16 where the device computes in it natively."""
+
+    @field_validator("temperatures")
+    @classmethod
+    def _different(cls, temperatures: tuple[float, float]) -> tuple[float, float]:
+        if temperatures[0] == temperatures[1]:
+            raise PydanticCustomError("temperatures", "expected two different temperatures")
+        return temperatures
+
+
+class SimulatedPairs(ArtifactKind[SimulatedPairsSettings]):
+    """Training pairs with some more that a model made: two answers to a prompt at two temperatures, the better one by a stated score."""
+
+    name = "simulated_pairs"
+    section = "datasets"
+    settings = SimulatedPairsSettings
+    produces: ClassVar[Mapping[str, type[Output]]] = {"train": PreferencePairs, "report": SimulationReport}
+    requires: ClassVar[Mapping[str, str]] = {
+        "numpy": "train",
+        "safetensors": "train",
+        "torch": "train",
+        "transformers": "train",
+    }
+    run = "aifw.models.simulate:simulate"
+    seeded = True
+    cores = "all"
+    workload = "inference"
+    runs_on = ("cpu", "xpu", "cuda")
+
+    def forecast(
+        self, settings: SimulatedPairsSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History
+    ) -> Forecast:
+        """Memory of a batch that is answered; time of answering and scoring as many prompts as pairs are wanted, and some more."""
+        model: Mapping[str, Any] = inputs["model"].facts if "model" in inputs else {}
+        data: Mapping[str, Any] = inputs["data"].facts if "data" in inputs else {}
+        shape, device = Shape.of(model), machine.devices[0]
+        precision = expected_precision(settings.precision, device, machine)
+        prompt = tokens_of(data, "chars_prompt", settings.max_prompt_tokens, 60) + TEMPLATE_TOKENS
+        longest = min(float(settings.max_prompt_tokens), 2 * prompt)
+        new = float(settings.max_new_tokens)
+        parts = generation(shape, settings.batch, longest, new, mapped=is_mapped(shape, device, precision))
+        rows = float(data.get("rows", _UNKNOWN_ROWS))
+        simulated = float(data.get("simulated", 0))
+        most = max(0.0, (rows - simulated) * settings.most_share / (1 - settings.most_share) - simulated)
+        pairs = min(float(settings.pairs), most)
+        asked = _ASKED_FOR_EACH * pairs
+        work = generation_work(shape, settings.batch, prompt, new).times(2 * asked / settings.batch)
+        work += scoring_work(shape, asked, prompt, new)
+        seconds, measured = seconds_for(work, machine, precision)
+        known = shape.certain and "rows" in data
+        middle = _SECONDS_TO_START + seconds
+        speed = "measured speed of this device" if measured else "a default speed of this device"
+        return Forecast(
+            memory=estimated(parts, certain=known),
+            seconds=Estimate(middle / 4, middle, middle * 2),
+            basis=f"{asked:,.0f} prompts answered twice by up to {new:,.0f} tokens, {speed}"
+            + ("" if known else "; model or data not known yet, so sizes are assumed"),
+            work=work.operations,
+            facts={"train": dict(data) | {"rows": round(rows + pairs), "simulated": round(simulated + pairs)}},
+            parts=parts,
+            startup=_SECONDS_TO_START,
+        )
 
 
 MODEL_FILES = (

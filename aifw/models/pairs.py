@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 from aifw.errors import InputInvalid
 from aifw.models.chat import EncodedPair, Message, encode_pair
 
+_TEXTS = ("id", "group", "chosen", "rejected")
+
 
 class Identified(Protocol):
     """What has a name of its own."""
@@ -70,25 +72,36 @@ def read_pairs(folder: Path) -> list[Pair]:
     Raises:
         InputInvalid: A row is broken; it is named.
     """
+    return [
+        Pair(row["id"], row["group"], tuple(row["prompt"]), row["chosen"], row["rejected"]) for row in read_rows(folder)
+    ]
+
+
+def read_rows(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a `PreferencePairs` folder, one after the other, with whatever else they say.
+
+    Raises:
+        InputInvalid: A row is broken; it is named.
+    """
     path = folder / "pairs.jsonl"
-    pairs = []
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    pairs.append(_pair(json.loads(line)))
+                    row = json.loads(line)
+                    checked = row | {"prompt": _prompt(row)} | {name: str(row[name]) for name in _TEXTS}
                 except (ValueError, KeyError, TypeError) as error:
                     raise InputInvalid(f"{path}:{number}: not a preference pair: {error!r}") from error
+                yield checked
     except (OSError, UnicodeDecodeError) as error:
         raise InputInvalid(f"{path} cannot be read: {error}") from error
-    return pairs
 
 
-def _pair(row: Any) -> Pair:
-    prompt = tuple({"role": str(turn["role"]), "content": str(turn["content"])} for turn in row["prompt"])
+def _prompt(row: Any) -> list[dict[str, str]]:
+    prompt = [{"role": str(turn["role"]), "content": str(turn["content"])} for turn in row["prompt"]]
     if not prompt:
         raise ValueError("the prompt is empty")
-    return Pair(str(row["id"]), str(row["group"]), prompt, str(row["chosen"]), str(row["rejected"]))
+    return prompt
 
 
 def choose(pairs: Iterable[Row], most: int | None) -> list[Row]:

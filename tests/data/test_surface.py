@@ -7,7 +7,8 @@ from aifw.data.surface import Item, accuracy, bag_of_words, longer_wins, words
 
 def test_length_only():
     items = [Item(str(n), "longer", "short") for n in range(3)] + [Item("x", "a", "bb"), Item("y", "a", "b")]
-    assert longer_wins(items).value == pytest.approx(3.5 / 5)
+    chosen, rejected = [len(item.chosen) for item in items], [len(item.rejected) for item in items]
+    assert longer_wins(chosen, rejected, [item.group for item in items]).value == pytest.approx(3.5 / 5)
 
 
 def test_the_interval_of_single_items_is_that_of_a_proportion():
