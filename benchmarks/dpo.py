@@ -69,9 +69,9 @@ def run(case: Case, side: str, options: Mapping[str, Any], threads: int, device:
     }
     environment = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     if side == "aifw":
-        from aifw.run.launch import ALLOCATION
+        from aifw.run.launch import allocation
 
-        environment |= ALLOCATION
+        environment |= allocation()
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(wanted, file)
         file.flush()

@@ -34,7 +34,7 @@ from processes import ENVIRONMENT, tell
 from table import table
 
 from aifw.models.memory import estimated
-from aifw.run.launch import ALLOCATION
+from aifw.run.launch import allocation
 
 MEGA = 1e6
 TARGETS = {"middle": 0.10, "runs": 0.90, "under": 0.05, "range": 1.5, "time": 0.30}
@@ -129,7 +129,7 @@ def _measured(arguments: argparse.Namespace, runs: Sequence[Run]) -> dict[str, A
 
 def _watched(folder: Path, what: str, group: Path | None = None, *, heap: bool = False) -> Watched:
     command = [sys.executable, os.fspath(Path(__file__).with_name("forecast_work.py")), os.fspath(folder), what]
-    found = watch(command, environment={**ENVIRONMENT, **({} if heap else ALLOCATION)}, group=group)
+    found = watch(command, environment={**ENVIRONMENT, **({} if heap else allocation())}, group=group)
     if found.code and group is None:
         raise RuntimeError(f"{what} ended with {found.code}:\n{found.output[-2000:]}")
     return found

@@ -26,11 +26,12 @@ from aifw.models.work import (
     scoring_work,
 )
 from aifw.plan.forecast import corrected
+from aifw.run.launch import allocation
 
 TRAINING = ("dpo", "trl_dpo", "trl_sft", "sft")
 STEPS = 3
 SCORED_PAIRS = 24
-MACHINE = Machine("nobody has measured it", Cpu("unknown", 1), Memory(0, 0))
+MACHINE = Machine("nobody has measured it", Cpu("unknown", 1), Memory(0, 0), reuses_memory="LD_PRELOAD" in allocation())
 JOB = 1000
 """Steps, calls or conversions of the job whose time is forecast, so that starting it does not matter."""
 _MEAN_LENGTH = 13 / 16

@@ -85,6 +85,8 @@ def command(files: tuple[Path, ...], sets: tuple[str, ...], as_json: bool) -> in
 
 
 def _system(installation: Installation) -> Iterator[Finding]:
+    from aifw.hardware.allocator import find_jemalloc
+
     version = ".".join(str(part) for part in sys.version_info[:3])
     yield Finding("ok", "python", f"{version} at {sys.executable}")
     system = os.uname()
@@ -94,6 +96,16 @@ def _system(installation: Installation) -> Iterator[Finding]:
         f"{system.sysname} {system.release} {system.machine}",
         "" if system.sysname == "Linux" else "aifw reads the /proc and /sys of Linux; elsewhere nothing is promised",
     )
+    library = find_jemalloc()
+    if library is not None:
+        yield Finding("ok", "allocator", f"jemalloc at {library}; workers get it")
+    else:
+        yield Finding(
+            "note",
+            "allocator",
+            "no jemalloc; trainings on the processor take up to twice as long without it",
+            "apt-get install libjemalloc2, or the package of that name of another system",
+        )
     if installation.has_module("pip"):
         yield Finding("ok", "pip", installation.version("pip") or "installed")
     else:

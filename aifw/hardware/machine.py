@@ -109,6 +109,7 @@ class Machine:
         detected: Accelerators that are there, usable or not.
         measured: By name of a device (`cpu`, `xpu:0`, `npu`), from the machine profile; empty before `aifw hardware --measure`.
         unknown: What could not be found out, and why, in a sentence each.
+        reuses_memory: Workers get an allocator that hands freed tensors out again; see `aifw.run.launch.allocation`.
     """
 
     name: str
@@ -118,3 +119,4 @@ class Machine:
     detected: tuple[Accelerator, ...] = ()
     measured: Mapping[str, Measured] = field(default_factory=dict, hash=False)
     unknown: tuple[str, ...] = ()
+    reuses_memory: bool = False

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 from aifw.errors import MemoryRefused
+from aifw.hardware.allocator import find_jemalloc
 from aifw.hardware.cgroup import cpu_quota, groups, memory_limit
 from aifw.hardware.devices.accelerators import accelerators
 from aifw.hardware.machine import Cpu, Machine, Memory
@@ -60,6 +61,7 @@ def probe(root: Path = Path("/")) -> Machine:
         devices=("cpu",),
         detected=accelerators(root),
         unknown=tuple(unknown),
+        reuses_memory=find_jemalloc(root) is not None,
     )
 
 

@@ -23,8 +23,10 @@ _CORE_BANDWIDTH = 1.0e10
 _ACCELERATOR_BANDWIDTH = 5.0e10
 _PAGES_OF_CORE = 2.5e9
 """Bytes a second of new tensors that one core writes: most of that time the system takes to find pages and fill them with zeros, since
-`aifw.run.launch.ALLOCATION` gives tensors mappings of their own. Into memory that is there already it writes five times as fast. Measured
+`aifw.run.launch.MAPPINGS` gives tensors mappings of their own. Into memory that is there already it writes five times as fast. Measured
 on a virtual machine."""
+_REUSED_OF_CORE = 8.0e9
+"""The same where workers get an allocator that hands freed tensors out again."""
 _WRITTEN = 0.4
 """Of the speed of reading, that of writing tensors on other devices, which keep their memory: what they are made from is read first."""
 _SECONDS_OF_CALL = 8e-6
@@ -50,6 +52,7 @@ def seconds_for(work: Work, machine: Machine, precision: str = "fp32") -> tuple[
         speed *= _INT8 if precision == "int8" else 1.0
     if bandwidth is None or bandwidth <= 0:
         bandwidth = _CORE_BANDWIDTH * machine.cpu.cores if processor else _ACCELERATOR_BANDWIDTH
-    writing = _PAGES_OF_CORE * machine.cpu.cores if processor else _WRITTEN * bandwidth
+    of_core = _REUSED_OF_CORE if machine.reuses_memory else _PAGES_OF_CORE
+    writing = of_core * machine.cpu.cores if processor else _WRITTEN * bandwidth
     memory = work.read / bandwidth + work.made / writing
     return work.operations / (SHARE * speed) + memory + _SECONDS_OF_CALL * work.calls, known

@@ -12,6 +12,7 @@ from typing import Any
 
 from aifw.errors import DependencyMissing
 from aifw.executors.base import Executor, Handle
+from aifw.hardware.allocator import find_jemalloc
 from aifw.hardware.meter import Meter
 from aifw.job import latest_checkpoint
 from aifw.kind import Forecast, find
@@ -35,10 +36,22 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
     "RAYON_NUM_THREADS",
 )
-ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
-"""How workers allocate: glibc gives a block from this size on a mapping of its own, which goes back to the system when it is freed
+MAPPINGS = {"MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
+"""How workers allocate by glibc: it gives a block from this size on a mapping of its own, which goes back to the system when it is freed
 (mallopt(3)). By itself it raises that size to that of whatever was freed, up to 32 MiB, and tensors leave holes in the heap that
 aligned blocks do not fit into: more than a third of the memory of a training, and nothing that could be forecast."""
+_JEMALLOC = "narenas:1,dirty_decay_ms:300,muzzy_decay_ms:0"
+"""Freed blocks are handed out again, and what is free goes back to the system within a third of a second: nearly as little memory as with
+mappings, without having the system find and clear pages for every tensor, which takes half of the time of a training."""
+
+
+def allocation() -> dict[str, str]:
+    """Variables that decide how workers allocate: by jemalloc where it is installed, else by glibc with mappings. What the user set stays."""
+    found = dict(MAPPINGS)
+    library = find_jemalloc()
+    if library is not None and "LD_PRELOAD" not in os.environ:
+        found |= {"LD_PRELOAD": os.fspath(library), "MALLOC_CONF": _JEMALLOC}
+    return {name: os.environ.get(name, value) for name, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -267,7 +280,7 @@ class Launcher:
 def _environment(threads: int) -> dict[str, str]:
     """Thread counts for every library that would otherwise take all cores and spin, and how memory is allocated."""
     return {
-        **{name: os.environ.get(name, value) for name, value in ALLOCATION.items()},
+        **allocation(),
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         # Threads that spin while they wait cost the other jobs more than they give this one.
         "OMP_WAIT_POLICY": "PASSIVE",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from aifw.run.apply import Request, apply
-from aifw.run.launch import ALLOCATION
+from aifw.run.launch import MAPPINGS
 from aifw.spec.load import load
 from aifw.state.layout import Layout
 
@@ -679,7 +679,7 @@ def test_tensors_of_a_job_get_mappings_of_their_own_unless_the_user_chose_otherw
     assert json.loads(text_of(stack, "stages.a"))["mapped_from"] == "4194304"
     stack.write("stages:\n  a: {kind: toy_where, text: more}\n")
     stack.apply()
-    assert json.loads(text_of(stack, "stages.a"))["mapped_from"] == ALLOCATION["MALLOC_MMAP_THRESHOLD_"]
+    assert json.loads(text_of(stack, "stages.a"))["mapped_from"] == MAPPINGS["MALLOC_MMAP_THRESHOLD_"]
 
 
 def test_what_was_to_be_the_same_as_another_is_made_where_the_other_became_something_else(
