@@ -12,7 +12,7 @@ from aifw.data.kinds import PreferencePairs
 from aifw.hardware.libraries.precision import expected_precision
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output, Standing
-from aifw.models.kinds import TextModel
+from aifw.models.kinds import LanguageModelOutput
 from aifw.models.memory import bytes_each, estimated, is_mapped
 from aifw.models.memory_inference import scoring
 from aifw.models.size import TEMPLATE_TOKENS, Shape, tokens_of
@@ -47,9 +47,9 @@ class Verdict(Output):
 class EvaluateSettings(Settings):
     """Settings of `evaluate`."""
 
-    subject: Ref[TextModel]
+    subject: Ref[LanguageModelOutput]
     """The model to measure."""
-    baseline: Ref[TextModel]
+    baseline: Ref[LanguageModelOutput]
     """The model to compare it with, on the same items and by the same function."""
     data: Ref[PreferencePairs]
     """Held-out pairs."""
@@ -155,7 +155,7 @@ class Requirements(Settings):
 class PromoteSettings(Settings):
     """Settings of `promote`."""
 
-    candidate: Ref[TextModel]
+    candidate: Ref[LanguageModelOutput]
     """The model that may become what the alias points to."""
     alias: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
     """Name of an alias of the spec."""

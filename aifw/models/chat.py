@@ -74,6 +74,18 @@ def render(tokenizer: Tokenizer, prompt: Sequence[Message], answer: str) -> tupl
     return before, answer + (tokenizer.eos_token or "")
 
 
+def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
+    """Tokenise what stands before an answer, as training and scoring do.
+
+    Raises:
+        InputInvalid: The template refuses the messages, or nothing is left of them.
+    """
+    found = _prompt_ids(tokenizer, render(tokenizer, messages, "")[0])
+    if not found:
+        raise InputInvalid("the prompt has no token")
+    return found
+
+
 def encode_pair(
     tokenizer: Tokenizer,
     prompt: Sequence[Message],
@@ -98,9 +110,7 @@ def encode_pair(
     """
     before, better = render(tokenizer, prompt, chosen)
     _, worse = render(tokenizer, prompt, rejected)
-    before_ids = _ids(tokenizer, before)
-    if not has_template(tokenizer) and tokenizer.bos_token_id is not None:
-        before_ids = [tokenizer.bos_token_id, *before_ids]
+    before_ids = _prompt_ids(tokenizer, before)
     better_ids, worse_ids = _ids(tokenizer, better), _ids(tokenizer, worse)
     return EncodedPair(
         prompt=tuple(before_ids[-max_prompt:]),
@@ -109,6 +119,13 @@ def encode_pair(
         cut_prompt=len(before_ids) > max_prompt,
         cut_answers=(len(better_ids) > max_answer) + (len(worse_ids) > max_answer),
     )
+
+
+def _prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    found = _ids(tokenizer, text)
+    if not has_template(tokenizer) and tokenizer.bos_token_id is not None:
+        return [tokenizer.bos_token_id, *found]
+    return found
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
