@@ -14,7 +14,7 @@ from typing import Any
 
 from aifw.errors import InputInvalid, JobError, UsageError
 from aifw.export.compress import check_group_size, compress, quantize, weight_types
-from aifw.export.graph import check, convert, import_openvino
+from aifw.export.graph import check, convert, import_openvino, number_names
 from aifw.export.kinds import ExportSettings
 from aifw.export.tokenizers import write_tokenizers
 from aifw.hardware.libraries.backend import backend_for, use_threads
@@ -30,7 +30,15 @@ _STEPS = 5
 """Of a run without validation and calibration: loading, tracing, checking, compressing, writing."""
 
 
-def export(model: Path, out: Path, *, data: Path | None = None, calibration: Path | None = None, threads: int = 1, **settings: Any) -> dict[str, Any]:
+def export(
+    model: Path,
+    out: Path,
+    *,
+    data: Path | None = None,
+    calibration: Path | None = None,
+    threads: int = 1,
+    **settings: Any,
+) -> dict[str, Any]:
     """Export a model without the engine.
 
     Args:
@@ -64,6 +72,7 @@ def export(model: Path, out: Path, *, data: Path | None = None, calibration: Pat
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise UsageError(f"{where}: {first['msg']}" if where else first["msg"]) from error
+    _refuse(model, model.name)
     with quiet():
         inputs["model"] = Input(model.name, model, {**describe(model), "provenance": model.name})
     job = Job(checked, out.parent, inputs, threads=threads, outputs=(out.name,))
@@ -102,8 +111,7 @@ class _Export:
     def run(self) -> None:
         import_openvino()
         use_threads(self.job.threads)
-        if is_openvino(self.source.path):
-            raise InputInvalid(f"{self.source.address} is a model of OpenVINO already", hint="export the text model it was made from")
+        _refuse(self.source.path, self.source.address)
         out = self.job.output(self.output)
         self.tell()
         with quiet():
@@ -180,6 +188,7 @@ class _Export:
         # Whoever loads the graph computes as it was validated; the second says that activations stay as they are.
         graph.set_rt_info(self.settings.kv_cache, ["runtime_options", "KV_CACHE_PRECISION"])
         graph.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+        number_names(graph, "language_model")
         openvino.save_model(graph, out / OPENVINO_GRAPH, compress_to_fp16=self.settings.precision == "fp16")
         self.step()
         note = write_tokenizers(model.tokenizer, out, self.source.address)
@@ -210,7 +219,9 @@ class _Export:
             "bytes_by_type": weight_types(read_graph(out)),
             "difference_from_torch": difference,
             "notes": [noted] if noted else [],
-            "libraries": {name: version(name) for name in ("nncf", "openvino", "openvino-tokenizers", "torch", "transformers")},
+            "libraries": {
+                name: version(name) for name in ("nncf", "openvino", "openvino-tokenizers", "torch", "transformers")
+            },
         }
         write_json(out / "export.json", document)
         kept = {**facts, "precision": settings.precision, "bytes": size, "share_of_fp32": share}
@@ -245,6 +256,13 @@ class _Export:
         self.job.fact("validated_texts", closeness.texts, self.output)
         self.job.fact("validated_tokens", closeness.tokens, self.output)
         check_limits(closeness, settings, self.source.address)
+
+
+def _refuse(folder: Path, name: str) -> None:
+    """Raise `InputInvalid` where a folder holds no model in safetensors."""
+    if is_openvino(folder):
+        raise InputInvalid(f"{name} is a model of OpenVINO already", hint="export the text model it was made from")
+    model_files(folder)
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

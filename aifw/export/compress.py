@@ -142,7 +142,6 @@ def _import_nncf() -> Any:
     return nncf
 
 
-
 @contextmanager
 def _silent() -> Iterator[None]:
     """Keep NNCF from drawing bars and tables into the job's log."""

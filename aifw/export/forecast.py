@@ -62,7 +62,9 @@ def export_forecast(
         work += openvino_work(shape, ours, weight_bytes=_weight_bytes(precision), requests=2 * texts)
         work += generation_work(shape, 1, mean, _CONTINUED_TOKENS).times(2 * continued)
     if calibrated:
-        work += openvino_work(shape, Batch(1, mean, padded=False), weight_bytes=4, requests=_CALIBRATION_PASSES * calibrated)
+        work += openvino_work(
+            shape, Batch(1, mean, padded=False), weight_bytes=4, requests=_CALIBRATION_PASSES * calibrated
+        )
     seconds, measured = seconds_for(work, machine)
     bits = BITS[precision]
     return Forecast(
@@ -72,7 +74,7 @@ def export_forecast(
         + (f", compared on up to {texts:,.0f} texts" if texts else "")
         + ("" if shape.certain else "; the model is not known yet, so sizes are assumed"),
         work=work.operations + work.made,
-        facts={"model": {**model, "precision": precision, "bytes": round(shape.parameters * bits / 8)}},
+        facts={"model": {**model, "precision": precision, "share_of_fp32": bits / 32}},
         parts=parts,
         startup=_SECONDS_TO_START,
     )
@@ -106,7 +108,11 @@ def deployment_forecast(
     kept = cache(shape, 1, positions if static else prompt + tokens)
     if static:
         # Every length is compiled by itself, with weights laid out for it; keys and values go in and come out.
-        parts = {**parts, "weights": parts["weights"] * (1 + len(lengths)), "graph": parts["graph"] * (1 + len(lengths))}
+        parts = {
+            **parts,
+            "weights": parts["weights"] * (1 + len(lengths)),
+            "graph": parts["graph"] * (1 + len(lengths)),
+        }
         kept *= 3
     parts = {**parts, "worker": parts["worker"] + _TOKENIZER_BYTES, "cache": kept}
     read = openvino_work(shape, Batch(1, prompt, padded=False), weight_bytes=weight_bytes, whole_logits=False)

@@ -14,9 +14,10 @@ then becomes a variable of the graph. What remains are the inputs and the output
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
 from aifw.errors import DependencyMissing, InputInvalid, JobError
@@ -132,6 +133,20 @@ def check(graph: Any, model: LanguageModel, name: str, threads: int = 1) -> floa
     return worst
 
 
+def number_names(graph: Any, name: str) -> None:
+    """Name a graph, and number what has no name by its order there. OpenVINO numbers it by how many nodes the process has made so far."""
+    seen: Counter[str] = Counter()
+    graph.set_friendly_name(name)
+    for node in graph.get_ordered_ops():
+        kind, stem = node.get_type_name(), re.sub(r"(_\d+)+(?=$|/)", "", node.get_friendly_name())
+        if kind == "Parameter" and stem == node.get_friendly_name():
+            continue
+        seen[stem] += 1
+        node.set_friendly_name(f"{stem}_{seen[stem]}")
+        if kind == "Parameter":
+            node.output(0).get_tensor().set_names({f"{stem}_{seen[stem]}"})
+
+
 def _cache_shapes(module: Any, name: str) -> list[tuple[int, int]]:
     """Heads and width of the keys and of the values of every block, in turn."""
     import torch
@@ -240,7 +255,9 @@ def _keep_inside(graph: Any, count: int) -> None:
         for kept, given in zip(graph.inputs[3 : 3 + count], graph.outputs[1 : 1 + count], strict=True)
     }
     apply_make_stateful_transformation(graph, pairs)
-    rows = ops.gather(ops.shape_of(graph.input("input_ids"), output_type="i64"), ops.constant([0], openvino.Type.i64), axis)
+    rows = ops.gather(
+        ops.shape_of(graph.input("input_ids"), output_type="i64"), ops.constant([0], openvino.Type.i64), axis
+    )
     nothing = ops.constant(0.0, openvino.Type.f32)
     for node in graph.get_ordered_ops():
         if node.get_type_name() == "ReadValue":
@@ -254,4 +271,3 @@ def _keep_inside(graph: Any, count: int) -> None:
 def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in f"{error}".splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-

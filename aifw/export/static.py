@@ -143,7 +143,9 @@ def prompt_graph(folder: Path, length: int) -> Any:
             if node.get_type_name() == "Concat":
                 node.output(0).replace(node.input_value(1))
             else:
-                node.output(0).replace(ops.constant(np.array(shape, dtype=node.get_element_type().to_dtype())).output(0))
+                node.output(0).replace(
+                    ops.constant(np.array(shape, dtype=node.get_element_type().to_dtype())).output(0)
+                )
         graph.remove_parameter(port.get_node())
     graph.reshape({"input_ids": [1, length], "attention_mask": [1, length], "position_ids": [1, length], "wanted": [1]})
     return graph

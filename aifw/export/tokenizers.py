@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aifw.errors import DependencyMissing, InputInvalid
-from aifw.export.graph import import_openvino
+from aifw.export.graph import import_openvino, number_names
 
 SAMPLES = (
     "The quick brown fox",
@@ -42,6 +42,8 @@ def write_tokenizers(tokenizer: Any, folder: Path, name: str) -> str | None:
         there, back = convert_tokenizer(tokenizer, with_detokenizer=True)
     except Exception as error:  # It reads the tokenizer's insides, and fails in whatever way they surprise it.
         raise InputInvalid(f"the tokenizer of {name} cannot be converted for OpenVINO: {error}") from error
+    number_names(there, "tokenizer")
+    number_names(back, "detokenizer")
     openvino.save_model(there, folder / "openvino_tokenizer.xml", compress_to_fp16=False)
     openvino.save_model(back, folder / "openvino_detokenizer.xml", compress_to_fp16=False)
     core = openvino.Core()
@@ -53,9 +55,11 @@ def write_tokenizers(tokenizer: Any, folder: Path, name: str) -> str | None:
 
 
 def _same(text: str, tokenizer: Any, encode: Any, decode: Any) -> bool:
+    import numpy as np
+
     wanted = list(tokenizer(text)["input_ids"])
     found = [int(token) for token in encode([text])["input_ids"][0]]
     if found != wanted:
         return False
     plain = tokenizer.decode(wanted, skip_special_tokens=True)
-    return not wanted or str(decode([wanted])["string_output"][0]) == plain
+    return not wanted or str(decode([np.array([wanted])])["string_output"][0]) == plain

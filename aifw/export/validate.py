@@ -181,7 +181,9 @@ def _logits(model: LanguageModel, text: EncodedPair) -> NDArray[Any]:
     with torch.inference_mode():
         ids = torch.tensor([[*text.prompt, *text.chosen]], device=model.device)
         keep = len(text.chosen) + 1
-        found: NDArray[Any] = model.module(input_ids=ids, use_cache=False, logits_to_keep=keep).logits[0, :-1].float().cpu().numpy()
+        found: NDArray[Any] = (
+            model.module(input_ids=ids, use_cache=False, logits_to_keep=keep).logits[0, :-1].float().cpu().numpy()
+        )
     return found[-len(text.chosen) :]
 
 

@@ -61,9 +61,7 @@ class TorchDecoder:
 
         with torch.inference_mode():
             ids = torch.tensor([list(tokens)], device=self._model.device)
-            output = self._model.module(
-                input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1
-            )
+            output = self._model.module(input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
         self._cache = output.past_key_values
         found: NDArray[Any] = output.logits[0, -1].float().cpu().numpy()
         return found
@@ -86,9 +84,7 @@ class Answer:
     stopped: str
 
 
-def open_decoder(
-    folder: Path, device: str = "cpu", precision: Wanted = "fp32", threads: int = 1
-) -> Decoder:
+def open_decoder(folder: Path, device: str = "cpu", precision: Wanted = "fp32", threads: int = 1) -> Decoder:
     """Load a `TextModel` or an `OpenvinoModel`.
 
     Args:

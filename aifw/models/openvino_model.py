@@ -65,7 +65,8 @@ class OpenvinoLanguageModel:
             Logits of the token after it, fp32.
         """
         self.held.extend(tokens)
-        return self._ask([list(tokens)], len(self.held) - len(tokens), [len(tokens) - 1])[0, 0]
+        found: NDArray[Any] = self._ask([list(tokens)], len(self.held) - len(tokens), [len(tokens) - 1])[0, 0]
+        return found
 
     def logits(self, rows: Sequence[Sequence[int]], start: int) -> NDArray[Any]:
         """Logits of whole texts, begun anew.

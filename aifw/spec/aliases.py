@@ -99,9 +99,9 @@ def _moves(resources: Mapping[str, Resource], resolver: Resolver) -> Iterator[tu
 
 
 def _interchangeable(made: type[Output], wanted: type[Output]) -> bool:
-    """Whether one alias may point to either: they are the same, or forms of the same."""
-    shared = set(made.__mro__) & set(wanted.__mro__)
-    return any(issubclass(each, Output) and each is not Output for each in shared)
+    """Whether one alias may point to either: they are the same, or forms of the same thing, side by side."""
+    shared = set(made.__mro__[1:]) & set(wanted.__mro__[1:])
+    return made is wanted or any(issubclass(each, Output) and each is not Output for each in shared)
 
 
 def _unknown(name: str, known: list[str], at: Path, resolver: Resolver) -> None:
