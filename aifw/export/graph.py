@@ -30,6 +30,8 @@ _LEAST = -65504.0
 as padding before a text does, no numbers, and with them every row that is multiplied by them."""
 _EXAMPLE = (2, 3, 5)
 """Rows, new and earlier positions of the input a model is traced with. All differ, so that no size is taken for another."""
+_NUMBER = re.compile(r"(_\d+)+(?=$|[/.])")
+"""What OpenVINO adds to the name of a node."""
 _MOST_DIFFERENCE = 2e-3
 """Between logits of the graph and of torch, in shares of their range. Both compute in fp32."""
 
@@ -138,13 +140,16 @@ def number_names(graph: Any, name: str) -> None:
     seen: Counter[str] = Counter()
     graph.set_friendly_name(name)
     for node in graph.get_ordered_ops():
-        kind, stem = node.get_type_name(), re.sub(r"(_\d+)+(?=$|/)", "", node.get_friendly_name())
+        kind, stem = node.get_type_name(), _NUMBER.sub("", node.get_friendly_name())
         if kind == "Parameter" and stem == node.get_friendly_name():
             continue
         seen[stem] += 1
         node.set_friendly_name(f"{stem}_{seen[stem]}")
-        if kind == "Parameter":
-            node.output(0).get_tensor().set_names({f"{stem}_{seen[stem]}"})
+        for port in node.outputs():
+            names = port.get_tensor().get_names()
+            given = {each for each in names if not _NUMBER.search(each)}
+            if names != given:
+                port.get_tensor().set_names(given or ({node.get_friendly_name()} if kind == "Parameter" else set()))
 
 
 def _cache_shapes(module: Any, name: str) -> list[tuple[int, int]]:

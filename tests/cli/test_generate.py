@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from aifw.export import export
 from aifw.models.tiny import write_tiny_model
 
+FEEDBACK = Path(__file__).parents[2] / "examples/quickstart/feedback.jsonl"
 SPEC = """
 apiVersion: aifw/v1
 kind: Stack
@@ -31,14 +34,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny", seed=1).path
 
 
+@pytest.fixture(scope="module")
+def applied(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a spec that was applied once for all tests here."""
+    folder = tmp_path_factory.mktemp("applied")
+    shutil.copytree(tiny, folder / "tiny")
+    (folder / "spec.yaml").write_text(SPEC)
+    with FEEDBACK.open() as lines:
+        (folder / "feedback.jsonl").write_text(next(lines))
+    command = [sys.executable, "-m", "aifw", "apply", "--yes"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
 @pytest.fixture
-def made(shell: Any, tiny: Path) -> Any:
+def made(shell: Any, applied: Path) -> Any:
     """A stack whose model has been made."""
-    shutil.copytree(tiny, shell.folder / "tiny")
-    (shell.folder / "spec.yaml").write_text(SPEC)
-    row = {"kind": "thumbs", "conversation": "c", "prompt": "p", "answer": "a", "value": 1}
-    (shell.folder / "feedback.jsonl").write_text(json.dumps(row) + "\n")
-    shell.aifw("apply", "--yes")
+    shutil.copytree(applied, shell.folder, dirs_exist_ok=True)
     return shell
 
 
@@ -74,6 +87,26 @@ def test_what_is_none(made: Any) -> None:
     assert "the model's window 256" in long.err
     assert "shorten the prompt" in long.err
     assert made.aifw("generate", "base", "Hello", "--max-tokens", "0", status=64)
+
+
+def test_interrupted(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aifw.models.generate.generate", interrupted)
+    assert "interrupted" in made.aifw("generate", "base", "Hello", status=130).err
+
+
+def test_names_are_completed(made: Any) -> None:
+    import click
+
+    from aifw.cli.generate import command
+    from aifw.cli.project import complete_name
+
+    argument = command.params[0]
+    found = argument.shell_complete(click.Context(command), "ch") if argument.name == "name" else []
+    assert [item.value for item in found] == ["champion"]
+    assert argument._custom_shell_complete is complete_name
 
 
 def test_before_anything_was_made(shell: Any) -> None:
