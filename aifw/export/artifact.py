@@ -24,6 +24,7 @@ from aifw.models.kinds import OPENVINO_GRAPH, model_files
 from aifw.models.load import LanguageModel, load, quiet
 from aifw.models.openvino_model import is_openvino, load_openvino, read_graph
 from aifw.models.pairs import Encoded, choose, encode, read_pairs
+from aifw.units import format_bytes
 
 FORMAT_VERSION = 1
 _STEPS = 5
@@ -225,6 +226,7 @@ class _Export:
         }
         write_json(out / "export.json", document)
         kept = {**facts, "precision": settings.precision, "bytes": size, "share_of_fp32": share}
+        kept["summary"] = f"{settings.precision}, {format_bytes(size)}"
         for key, value in kept.items():
             self.job.fact(key, value, self.output)
 
@@ -255,6 +257,11 @@ class _Export:
             self.job.fact(name, getattr(closeness, name), self.output)
         self.job.fact("validated_texts", closeness.texts, self.output)
         self.job.fact("validated_tokens", closeness.tokens, self.output)
+        made = self.job.facts[self.output]
+        made["summary"] += (
+            f", perplexity {closeness.perplexity_increase:+.2%}, top-1 {closeness.top1_agreement:.3f}"
+            f" on {closeness.tokens:,} tokens"
+        )
         check_limits(closeness, settings, self.source.address)
 
 

@@ -24,6 +24,7 @@ from aifw.job import Job
 from aifw.models.generate import Decoder
 from aifw.models.load import quiet
 from aifw.models.openvino_model import Compile, load_openvino
+from aifw.units import format_seconds
 
 FORMAT_VERSION = 1
 _ENOUGH_FOR_P99 = 1000
@@ -228,6 +229,10 @@ def _facts(job: Job[DeploymentSettings], document: Mapping[str, Any], summary: M
         for percentile in ("p50", "p95", "p99"):
             job.fact(f"{name}_{percentile}", found[percentile], "deployment")
         job.fact(f"{name}_samples", found["samples"], "deployment")
+    first, rest = (
+        " / ".join(format_seconds(summary[name][each]) for each in ("p50", "p95")) for name in ("first_token", "token")
+    )
+    job.fact("summary", f"{document['device']}, first token {first}, then {rest} (p50 / p95)", "deployment")
 
 
 def _check(settings: DeploymentSettings, summary: Mapping[str, Mapping[str, Any]], device: str) -> None:

@@ -55,6 +55,7 @@ def test_on_the_processor(shapes: str, exported: Callable[[str], Path], tmp_path
     facts = job.facts["deployment"]
     assert facts["token_p95"] == rest["p95"]
     assert facts["model"] == "abc"
+    assert facts["summary"].startswith("cpu, first token ")
 
 
 def test_devices_that_are_not_here_are_passed_over(exported: Callable[[str], Path], tmp_path: Path) -> None:
