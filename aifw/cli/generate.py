@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -77,7 +78,7 @@ def command(
 
     generate: Callable[..., Any] = function("aifw.models.generate:generate")
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
-    messages.append({"role": "user", "content": click.get_text_stream("stdin").read() if prompt == "-" else prompt})
+    messages.append({"role": "user", "content": sys.stdin.read() if prompt == "-" else prompt})
     notes: list[str] = []
 
     def note(text: str) -> None:

@@ -67,7 +67,7 @@ def test_the_same_job_makes_the_same_bytes(source: Input, pairs: Path, tmp_path:
     assert facts["precision"] == "int8"
     assert facts["validated_texts"] == 8
     assert 0.9 < facts["top1_agreement"] <= 1
-    assert facts["summary"].startswith("int8, 28.6 KiB, perplexity +0.")
+    assert facts["summary"].startswith("int8, 29 KiB, perplexity +0.")
 
 
 def test_graphs_of_the_tokenizer_say_what_it_says(source: Input, exported: Callable[[str], Path]) -> None:
