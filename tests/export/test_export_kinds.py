@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,26 @@ from aifw.export.kinds import Deploy, DeploymentSettings, Export, ExportSettings
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.kind import Forecast, History, InputFacts
 from aifw.settings import reference_paths
+from aifw.spec.load import load
 
+STACK = """
+apiVersion: aifw/v1
+kind: Stack
+metadata: {name: field-assistant}
+models:
+  base: {kind: causal_lm, source: models/base}
+datasets:
+  feedback: {kind: feedback, source: events.jsonl}
+  preferences: {kind: preferences, from: feedback}
+stages:
+  dpo: {kind: dpo, model: base, data: preferences.train}
+  int8: {kind: export, model: dpo, validate: {data: preferences.heldout, max_perplexity_increase: 2%}}
+  check: {kind: evaluate, subject: int8, baseline: "@champion", data: preferences.heldout}
+  promotion: {kind: promote, candidate: int8, alias: champion, evidence: check}
+  deployed: {kind: deployment, model: int8}
+aliases:
+  champion: {initial: base}
+"""
 HERE = Machine("here", Cpu("any", 2), Memory(8 * 1024**3, 8 * 1024**3))
 SMOLLM2: dict[str, Any] = {
     "architecture": "llama",
@@ -37,6 +57,13 @@ def test_references_are_found_where_they_are_written() -> None:
         "validate.data",
         "calibration.data",
     }
+
+
+def test_an_alias_moves_from_a_text_model_to_an_exported_one(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(STACK)
+    spec = load([tmp_path / "spec.yaml"])
+    candidate = next(each for each in spec.resources["stages.promotion"].references if each.field == "candidate")
+    assert (candidate.address, candidate.output) == ("stages.int8", "model")
 
 
 def test_what_goes_together() -> None:
