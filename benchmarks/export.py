@@ -126,7 +126,7 @@ def _exported(folder: Path, source: Path, pairs: Path, precision: str, arguments
 
 def _measure_speed(source: Path, results: dict[str, Any], arguments: argparse.Namespace) -> None:
     """Tokens a second of reading 128 tokens and of writing 64, transformers first and then each export, in turns."""
-    from aifw.models.generate import open_decoder
+    from aifw.models.answer import open_decoder
 
     decoders = {"transformers": open_decoder(source, "cpu", "fp32", arguments.threads)}
     for precision, found in results.items():

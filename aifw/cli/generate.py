@@ -76,7 +76,7 @@ def command(
     # Through a name, since it imports what computes, and that no verb may know.
     from aifw.kind import function
 
-    generate: Callable[..., Any] = function("aifw.models.generate:generate")
+    generate: Callable[..., Any] = function("aifw.models.answer:generate")
     messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": sys.stdin.read() if prompt == "-" else prompt})
     notes: list[str] = []

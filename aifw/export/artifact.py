@@ -19,7 +19,7 @@ from aifw.export.kinds import ExportSettings
 from aifw.export.tokenizers import write_tokenizers
 from aifw.hardware.libraries.backend import backend_for, use_threads
 from aifw.job import Input, Job
-from aifw.models.generate import ends_of_turn
+from aifw.models.answer import ends_of_turn
 from aifw.models.kinds import OPENVINO_GRAPH, model_files
 from aifw.models.load import LanguageModel, load, quiet
 from aifw.models.openvino_model import is_openvino, load_openvino, read_graph

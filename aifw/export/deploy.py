@@ -21,7 +21,7 @@ from aifw.export.static import StaticDecoder
 from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside
 from aifw.hardware.libraries.versions import OPENVINO, installed_versions
 from aifw.job import Job
-from aifw.models.generate import Decoder
+from aifw.models.answer import Decoder
 from aifw.models.load import quiet
 from aifw.models.openvino_model import Compile, load_openvino
 from aifw.units import format_seconds

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from aifw.errors import JobError
 from aifw.export.kinds import ValidateSettings
+from aifw.models.answer import Decoder, TorchDecoder, next_tokens
 from aifw.models.chat import EncodedPair
-from aifw.models.generate import Decoder, TorchDecoder, next_tokens
 from aifw.models.load import LanguageModel
 from aifw.models.openvino_model import OpenvinoLanguageModel
 

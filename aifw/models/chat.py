@@ -1,6 +1,7 @@
-"""From messages to tokens: the one place where a chat template is applied.
+"""From messages to tokens and back: the one place where a chat template is applied.
 
-An answer is tokenised apart from its prompt, exactly where generation would begin, and ends with the token that ends a turn. So
+A tokenizer without a template is of a model that was taught no roles: its messages are joined by blank lines, and an answer ends with the
+token that ends a text. An answer is tokenised apart from its prompt, exactly where generation would begin, and ends with the token that ends a turn. So
 training, scoring and generating see the same tokens.
 """
 
@@ -29,6 +30,9 @@ class Tokenizer(Protocol):
         self, conversation: Sequence[Message], *, tokenize: bool, add_generation_prompt: bool
     ) -> Any:
         """Render messages as text."""
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> Any:
+        """Text of token ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +78,6 @@ def render(tokenizer: Tokenizer, prompt: Sequence[Message], answer: str) -> tupl
     return before, answer + (tokenizer.eos_token or "")
 
 
-def encode_prompt(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int]:
-    """Tokenise what stands before an answer, as training and scoring do.
-
-    Raises:
-        InputInvalid: The template refuses the messages, or nothing is left of them.
-    """
-    found = _prompt_ids(tokenizer, render(tokenizer, messages, "")[0])
-    if not found:
-        raise InputInvalid("the prompt has no token")
-    return found
-
-
 def encode_pair(
     tokenizer: Tokenizer,
     prompt: Sequence[Message],
@@ -108,8 +100,8 @@ def encode_pair(
     Raises:
         InputInvalid: The template refuses the messages.
     """
-    before, better = render(tokenizer, prompt, chosen)
-    _, worse = render(tokenizer, prompt, rejected)
+    _, better = render(tokenizer, prompt, chosen)
+    before, worse = render(tokenizer, prompt, rejected)
     before_ids = _prompt_ids(tokenizer, before)
     better_ids, worse_ids = _ids(tokenizer, better), _ids(tokenizer, worse)
     return EncodedPair(
@@ -121,11 +113,26 @@ def encode_pair(
     )
 
 
-def _prompt_ids(tokenizer: Tokenizer, text: str) -> list[int]:
-    found = _ids(tokenizer, text)
+def encode_prompt(tokenizer: Tokenizer, prompt: Sequence[Message], *, max_prompt: int) -> tuple[int, ...]:
+    """Tokenise what stands before an answer, just as `encode_pair` does; longer prompts lose their beginning.
+
+    Raises:
+        InputInvalid: The template refuses the messages.
+    """
+    before, _ = render(tokenizer, prompt, "-")
+    return tuple(_prompt_ids(tokenizer, before)[-max_prompt:])
+
+
+def answer_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """The text of an answer, without the tokens that end a turn."""
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def _prompt_ids(tokenizer: Tokenizer, before: str) -> list[int]:
+    ids = _ids(tokenizer, before)
     if not has_template(tokenizer) and tokenizer.bos_token_id is not None:
-        return [tokenizer.bos_token_id, *found]
-    return found
+        return [tokenizer.bos_token_id, *ids]
+    return ids
 
 
 def _ids(tokenizer: Tokenizer, text: str) -> list[int]:

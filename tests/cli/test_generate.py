@@ -93,7 +93,7 @@ def test_interrupted(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("aifw.models.generate.generate", interrupted)
+    monkeypatch.setattr("aifw.models.answer.generate", interrupted)
     assert "interrupted" in made.aifw("generate", "base", "Hello", status=130).err
 
 

@@ -10,7 +10,7 @@ import pytest
 from aifw.export import export
 from aifw.hardware.libraries.backend import backend_for
 from aifw.job import Input
-from aifw.models.generate import TorchDecoder
+from aifw.models.answer import TorchDecoder
 from aifw.models.load import load
 from aifw.models.openvino_model import OpenvinoLanguageModel, in_fp32, load_openvino
 from aifw.models.tiny import write_tiny_model

@@ -20,7 +20,7 @@ from aifw.errors import InputInvalid, JobError
 from aifw.export.graph import check, convert
 from aifw.hardware.libraries.backend import backend_for
 from aifw.job import Input
-from aifw.models.generate import TorchDecoder, next_tokens
+from aifw.models.answer import TorchDecoder, next_tokens
 from aifw.models.load import LanguageModel, load, load_tokenizer
 from aifw.models.openvino_model import OpenvinoLanguageModel, compiled, in_fp32, read_graph
 from aifw.models.score import score_rows

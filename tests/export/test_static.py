@@ -12,7 +12,7 @@ from aifw.errors import InputInvalid
 from aifw.export import StaticDecoder
 from aifw.export.static import answer_graph, prompt_graph
 from aifw.hardware.libraries.backend import backend_for
-from aifw.models.generate import next_tokens
+from aifw.models.answer import next_tokens
 from aifw.models.openvino_model import OpenvinoLanguageModel, in_fp32, load_openvino
 
 PROMPTS, POSITIONS = (4, 12), 24

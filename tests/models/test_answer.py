@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aifw.errors import InputInvalid, UsageError
-from aifw.models.generate import TorchDecoder, ends_of_turn, generate, next_tokens, open_decoder
+from aifw.models.answer import TorchDecoder, ends_of_turn, generate, next_tokens, open_decoder
 from aifw.models.load import load
 from aifw.models.tiny import write_tiny_model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,7 +205,10 @@ def generate(
     decoder = open_decoder(folder, device, precision, threads)
     if not has_template(decoder.tokenizer):
         note("the tokenizer has no chat template; the prompt is given to the model as it is")
-    prompt = encode_prompt(decoder.tokenizer, messages)
+    # Whole: one that does not fit is refused below, and not cut.
+    prompt = encode_prompt(decoder.tokenizer, messages, max_prompt=sys.maxsize)
+    if not prompt:
+        raise InputInvalid("the prompt has no token")
     ends = ends_of_turn(folder, decoder.tokenizer)
     tokens: list[int] = []
     told, stopped = "", "length"
