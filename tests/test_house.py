@@ -52,6 +52,8 @@ stages:
   dpo: {kind: dpo, model: base, data: pairs.train, beta: "${defaults.beta}"}
   check: {kind: evaluate, subject: dpo.model, baseline: "@champion", data: pairs.heldout}
   promotion: {kind: promote, candidate: dpo.model, alias: champion, evidence: check}
+  int8: {kind: export, model: dpo.model, validate: {data: pairs.heldout}}
+  deployed: {kind: deployment, model: int8}
 defaults: {beta: 0.2}
 aliases: {champion: {initial: base}}
 """

@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "history": ("Look", "List runs, newest first."),
     "forecast": ("Look", "Show what the next run needs, and how good forecasts were."),
     "logs": ("Look", "Print what a job wrote."),
+    "generate": ("Look", "Let a language model answer a prompt."),
     "graph": ("Look", "Draw the spec's resources as Mermaid or DOT."),
 }
 

@@ -14,6 +14,7 @@ from aifw.evaluation.kinds import EvaluateSettings
 from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
 from aifw.job import Input, Job
 from aifw.models.load import load, load_tokenizer, quiet
+from aifw.models.openvino_model import configuration, context_of, is_openvino, load_openvino
 from aifw.models.pairs import Encoded, Pair, choose, encode, read_pairs
 from aifw.models.score import PairScore, score_pairs
 from aifw.statistics import compare
@@ -89,10 +90,10 @@ def _scored(
 ) -> tuple[Encoded, list[PairScore]]:
     """Items one model can use and their scores; scores of the same model on the same items are kept between runs."""
     settings, source = job.settings, job.inputs[side]
-    backend = _backend(job)
+    backend = _backend(job, source)
     with quiet():
         tokenizer = load_tokenizer(source.path)
-        context = int(source.facts.get("context") or _context(source))
+        context = int(source.facts.get("context") or context_of(configuration(source.path)))
         encoded = encode(
             pairs,
             tokenizer,
@@ -112,6 +113,8 @@ def _scored(
                 job.obey()
                 job.progress(before + done, models * len(encoded.tokens), "item")
 
+            if is_openvino(source.path):
+                return score_pairs(load_openvino(source.path, backend), encoded.tokens, tell)
             model = load(source.path, backend=backend)
             return score_pairs(replace(model, module=backend.optimised(model.module)), encoded.tokens, tell)
 
@@ -142,11 +145,6 @@ def _write(path: Any, value: Any) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def _context(source: Input) -> int:
-    config = json.loads((source.path / "config.json").read_text(encoding="utf-8"))
-    return int(config.get("max_position_embeddings") or config.get("n_positions") or 2**31)
-
-
 def _report(job: Job[EvaluateSettings], rows: list[dict[str, Any]], encoded: Encoded) -> dict[str, Any]:
     """Everything a reader or a gate needs, and nothing that changes between two equal runs."""
     measures = {side: preference.summary(rows, side) for side in ("subject", "baseline")}
@@ -173,7 +171,7 @@ def _report(job: Job[EvaluateSettings], rows: list[dict[str, Any]], encoded: Enc
             "dropped": dict(sorted(encoded.dropped.items())),
             "cut": dict(sorted(encoded.cut.items())),
         },
-        "precision": _backend(job).precision,
+        "precision": _backend(job, job.inputs["subject"]).precision,
         "suites": {
             "preference": {
                 **measures,
@@ -184,9 +182,14 @@ def _report(job: Job[EvaluateSettings], rows: list[dict[str, Any]], encoded: Enc
     }
 
 
-def _backend(job: Job[EvaluateSettings]) -> Backend:
+def _backend(job: Job[EvaluateSettings], source: Input) -> Backend:
+    """How one of the models is run: OpenVINO has no part for some of the devices that torch computes on."""
     measured = measured_beside(job.cache_root)
-    return backend_for(job.device, job.settings.precision, threads=job.threads, measured=measured)
+    wanted = job.settings.precision
+    if not is_openvino(source.path):
+        return backend_for(job.device, wanted, threads=job.threads, measured=measured)
+    device = job.device if job.device.partition(":")[0] in {"cpu", "xpu"} else "cpu"
+    return backend_for(device, wanted, library="openvino", threads=job.threads, measured=measured)
 
 
 def _named(source: Input) -> dict[str, Any]:

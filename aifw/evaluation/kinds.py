@@ -12,9 +12,9 @@ from aifw.data.kinds import PreferencePairs
 from aifw.hardware.libraries.precision import expected_precision
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output, Standing
-from aifw.models.kinds import TextModel
+from aifw.models.kinds import LanguageModelOutput
 from aifw.models.memory import bytes_each, estimated, is_mapped
-from aifw.models.memory_inference import scoring
+from aifw.models.memory_inference import openvino_scoring, scoring
 from aifw.models.size import TEMPLATE_TOKENS, Shape, tokens_of
 from aifw.models.speed import seconds_for
 from aifw.models.work import scoring_work
@@ -47,9 +47,9 @@ class Verdict(Output):
 class EvaluateSettings(Settings):
     """Settings of `evaluate`."""
 
-    subject: Ref[TextModel]
+    subject: Ref[LanguageModelOutput]
     """The model to measure."""
-    baseline: Ref[TextModel]
+    baseline: Ref[LanguageModelOutput]
     """The model to compare it with, on the same items and by the same function."""
     data: Ref[PreferencePairs]
     """Held-out pairs."""
@@ -98,13 +98,18 @@ class Evaluate(ArtifactKind[EvaluateSettings]):
             whole = tokens_of(data, "chars_longest", most, 0) + TEMPLATE_TOKENS
         longest_prompt = min(settings.max_prompt_tokens, whole * prompt / (prompt + answers / 2))
         precision = expected_precision(settings.precision, device, machine)
+        longest_answer = min(settings.max_completion_tokens, max(1.0, whole - longest_prompt))
         parts = scoring(
             shape,
             longest_prompt,
-            min(settings.max_completion_tokens, max(1.0, whole - longest_prompt)),
+            longest_answer,
             mapped=is_mapped(shape, device, precision),
             bytes_each=bytes_each(precision),
         )
+        if "share_of_fp32" in model:
+            weight_bytes = 1 if str(model.get("precision")).startswith("int") else 4
+            exported = openvino_scoring(shape, longest_prompt, longest_answer, weight_bytes=weight_bytes)
+            parts = max(parts, exported, key=lambda each: sum(each.values()))
         work = scoring_work(shape, rows, prompt, answers / 2, bytes_each=bytes_each(precision)).times(2)
         seconds, measured = seconds_for(work, machine, precision)
         known = shape.certain and "rows" in data and "chars_longest" in data
@@ -155,7 +160,7 @@ class Requirements(Settings):
 class PromoteSettings(Settings):
     """Settings of `promote`."""
 
-    candidate: Ref[TextModel]
+    candidate: Ref[LanguageModelOutput]
     """The model that may become what the alias points to."""
     alias: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
     """Name of an alias of the spec."""

@@ -29,7 +29,13 @@ _ASKED_FOR_EACH = 1.5
 """Prompts that are answered for each pair that is kept. Assumed."""
 
 
-class TextModel(Output):
+class LanguageModelOutput(Output):
+    """A language model that scores and continues text, in whatever format. An alias may move from one format to another."""
+
+    name = "language_model"
+
+
+class TextModel(LanguageModelOutput):
     """A causal language model in the format of transformers: `config.json`, `*.safetensors`, tokenizer files, `generation_config.json`, licence.
 
     Facts: `parameters`, `layers`, `hidden`, `intermediate`, `heads`, `kv_heads`, `vocabulary`, `context`, `dtype`, `licence`,
@@ -37,6 +43,22 @@ class TextModel(Output):
     """
 
     name = "text_model"
+
+
+class OpenvinoModel(LanguageModelOutput):
+    """A causal language model as a graph of OpenVINO: `openvino_model.xml` and `.bin`, which keep keys and values between requests;
+    `openvino_tokenizer.*` and `openvino_detokenizer.*`; configuration, tokenizer files and licence as in a `text_model`;
+    `export.json`, how it was made; `validation.json`, how close it is to what it was made from.
+
+    Facts: those of the `text_model` it was made from (`dtype` is that of the weights there), `precision`, `bytes` (of the weights
+    file), `share_of_fp32`, and what `validation.json` says in short.
+    """
+
+    name = "openvino_model"
+
+
+OPENVINO_GRAPH = "openvino_model.xml"
+"""The file that tells an `OpenvinoModel` from a `TextModel`."""
 
 
 def _source(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,17 @@ class LanguageModel:
     device: str
     precision: str
     context: int
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits."""
+        return int(self.module.config.get_text_config().vocab_size)
+
+    def score_rows(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+        """Sum of log-probabilities of each answer given its prompt; see `aifw.models.score.score_rows`."""
+        from aifw.models.score import score_rows
+
+        return score_rows(self, rows)
 
 
 @contextmanager

@@ -154,6 +154,22 @@ def openvino(shape: Shape, batch: Batch, *, weight_bytes: int = 1, whole_logits:
     }
 
 
+def openvino_scoring(shape: Shape, prompt: float, answer: float, *, weight_bytes: int = 1) -> dict[str, float]:
+    """Parts of a process that scores pairs of answers by a model of OpenVINO, whose logits are asked for where answers are.
+
+    Args:
+        shape: Of the model.
+        prompt: Tokens of the prompt of the longest pair.
+        answer: Tokens of its longer answer.
+        weight_bytes: Of one weight: 4, or 1 for INT8.
+    """
+    rows = 2 * scored_at_once(shape, prompt, answer)
+    parts = openvino(shape, Batch(rows, prompt + answer), weight_bytes=weight_bytes)
+    # What the plugin keeps, its copy, and one row in double precision with its exponentials.
+    logits = (2 * FLOAT + 16 / rows) * rows * (answer + 1) * shape.vocabulary
+    return {**parts, "worker": WORKERS["conversion"], "logits": logits}
+
+
 def openvino_conversion(
     shape: Shape, *, mapped: bool, compressed: bool, example: float = EXAMPLE_TOKENS
 ) -> dict[str, float]:

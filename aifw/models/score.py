@@ -9,11 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from aifw.models.chat import EncodedPair
 from aifw.models.load import LanguageModel
 from aifw.models.memory_inference import BATCH_LOGITS, BATCH_TOKENS
+
+
+class Scorer(Protocol):
+    """A model that scores answers, of whatever library."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits."""
+
+    def score_rows(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+        """Sum of log-probabilities of each answer given its prompt, natural logarithm, computed as one batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ def _silent(_done: int) -> None:
 
 
 def score_pairs(
-    model: LanguageModel, pairs: Sequence[EncodedPair], progress: Callable[[int], None] = _silent
+    model: Scorer, pairs: Sequence[EncodedPair], progress: Callable[[int], None] = _silent
 ) -> list[PairScore]:
     """Score both answers of every pair.
 
@@ -55,7 +66,7 @@ def score_pairs(
     """
     order = sorted(range(len(pairs)), key=lambda index: (_length(pairs[index]), index))
     found: dict[int, PairScore] = {}
-    vocabulary = int(model.module.config.get_text_config().vocab_size)
+    vocabulary = model.vocabulary
     batch: list[int] = []
     for index in order:
         if batch and not _fits([*batch, index], pairs, vocabulary):
@@ -80,9 +91,9 @@ def _fits(batch: list[int], pairs: Sequence[EncodedPair], vocabulary: int) -> bo
     return rows * longest <= BATCH_TOKENS and rows * kept * vocabulary <= BATCH_LOGITS
 
 
-def _score_batch(model: LanguageModel, batch: list[int], pairs: Sequence[EncodedPair]) -> dict[int, PairScore]:
+def _score_batch(model: Scorer, batch: list[int], pairs: Sequence[EncodedPair]) -> dict[int, PairScore]:
     rows = [(pairs[i].prompt, answer) for i in batch for answer in (pairs[i].chosen, pairs[i].rejected)]
-    sums = score_rows(model, rows)
+    sums = model.score_rows(rows)
     return {
         index: PairScore(sums[2 * k], sums[2 * k + 1], len(pairs[index].chosen), len(pairs[index].rejected))
         for k, index in enumerate(batch)

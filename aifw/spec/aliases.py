@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 
 from aifw.kind import Output
 from aifw.spec.models import NAME_PATTERN, Header, Reference, Resource
@@ -53,7 +54,7 @@ def check_mover(resource: Resource, resolver: Resolver) -> None:
         return
     made = resolver.kind_of(candidate).produces[candidate.output]
     wanted = resolver.kind_of(initial).produces[initial.output]
-    if made is not wanted:
+    if not _interchangeable(made, wanted):
         is_made = f"is {one(made)}" if candidate.alias is not None else f"makes {several(made)}"
         resolver.complain(
             at,
@@ -61,6 +62,46 @@ def check_mover(resource: Resource, resolver: Resolver) -> None:
             f"alias `{name}` points to {one(wanted)}, `{candidate.text}` {is_made}",
             f"the alias starts with `{initial.text}`",
         )
+
+
+def check_followers(resources: Mapping[str, Resource], resolver: Resolver) -> None:
+    """Check that whoever refers to an alias can take everything it may move to, where that is of another type than it starts with."""
+    if resolver.aliases is None:
+        return
+    for alias, mover, made in _moves(resources, resolver):
+        for resource in resources.values():
+            for reference in resource.references:
+                types = resolver.types_wanted(resource, reference) if reference.alias == alias else (Output,)
+                if not issubclass(made, types):
+                    wants = " or ".join(one(each) for each in types)
+                    resolver.complain(
+                        resolver.place_of(resource.address, reference.field),
+                        "AIFW030",
+                        f"`{reference.field}` wants {wants}, `{reference.text}` may become {one(made)}",
+                        f"`{mover}` may move the alias to one",
+                    )
+
+
+def _moves(resources: Mapping[str, Resource], resolver: Resolver) -> Iterator[tuple[str, str, type[Output]]]:
+    """Alias, mover and type of every candidate of another type than its alias starts with."""
+    assert resolver.aliases is not None
+    for resource in resources.values():
+        if resource.kind.moves_alias is None:
+            continue
+        alias_field, candidate_field = resource.kind.moves_alias
+        alias = getattr(resource.settings, alias_field)
+        initial = resolver.aliases.get(alias) if isinstance(alias, str) else None
+        candidate = next((each for each in resource.references if each.field == candidate_field), None)
+        if initial is not None and candidate is not None:
+            made = resolver.kind_of(candidate).produces[candidate.output]
+            if made is not resolver.kind_of(initial).produces[initial.output]:
+                yield alias, resource.address, made
+
+
+def _interchangeable(made: type[Output], wanted: type[Output]) -> bool:
+    """Whether one alias may point to either: they are the same, or forms of the same thing, side by side."""
+    shared = set(made.__mro__[1:]) & set(wanted.__mro__[1:])
+    return made is wanted or any(issubclass(each, Output) and each is not Output for each in shared)
 
 
 def _unknown(name: str, known: list[str], at: Path, resolver: Resolver) -> None:

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from aifw import kind as kinds
 from aifw.kind import AnyKind
-from aifw.spec.aliases import check_mover, resolve_aliases
+from aifw.spec.aliases import check_followers, check_mover, resolve_aliases
 from aifw.spec.diagnose import Report
 from aifw.spec.interpolate import origins
 from aifw.spec.models import NAME_PATTERN, SECTIONS, Header, Reference, Resource
@@ -57,6 +57,7 @@ class Checker:
             )
             if kind.moves_alias is not None:
                 check_mover(resources[address], resolver)
+        check_followers(resources, resolver)
         report_cycles({address: resource.references for address, resource in resources.items()}, resolver)
         return header, resources, aliases
 

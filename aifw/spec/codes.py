@@ -112,7 +112,8 @@ CODES: dict[str, Explanation] = {
     "AIFW030": Explanation(
         "A reference to the wrong thing",
         "The setting wants the output of another resource, of a certain type; what is named makes something else. The label lists what would fit in this spec. "
-        "What an alias may move to is of the type the alias starts with.",
+        "What an alias may move to is of the type the alias starts with, or another form of the same: a text model or an OpenVINO model. Whoever refers to the alias must be able "
+        "to take each of them.",
     ),
     "AIFW031": Explanation(
         "A reference to nothing",

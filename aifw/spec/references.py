@@ -13,7 +13,7 @@ from aifw.kind import AnyKind, Output
 from aifw.settings import Ref, reference_paths
 from aifw.spec.diagnose import Report
 from aifw.spec.interpolate import origins
-from aifw.spec.models import Reference
+from aifw.spec.models import Reference, Resource
 from aifw.spec.source import Path, Source
 
 Types = tuple[type[Output], ...]
@@ -165,6 +165,14 @@ class Resolver:
                 if ".".join(map(str, path)) == field_name:
                     return (*address.split(".", 1), *path)
         raise KeyError(field_name)
+
+    def types_wanted(self, resource: Resource, reference: Reference) -> Types:
+        """Output types that fit where a reference of a resource stands."""
+        for names, types in reference_paths(type(resource.settings)):
+            for path, _ in _values(resource.settings, names):
+                if ".".join(map(str, path)) == reference.field:
+                    return types
+        raise KeyError(reference.field)
 
     def kind_of(self, reference: Reference) -> AnyKind:
         """The kind of the resource that a resolved reference leads to."""

@@ -175,3 +175,31 @@ def test_forecast_grows_with_the_items() -> None:
     half = kind.forecast(settings.model_copy(update={"max_items": 60}), known, HERE, History())
     assert half.work == pytest.approx(first.work / 2)
     assert "assumed" in kind.forecast(settings, {}, HERE, History()).basis
+
+
+def test_an_exported_model_is_scored_like_the_one_it_was_made_from(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    from aifw.export import export
+
+    facts = export(inputs["subject"].path, tmp_path / "fp32", precision="fp32")
+    exported = Input("stages.int8", tmp_path / "fp32", facts, "exported")
+    plain, job = _job(tmp_path, inputs, "plain"), _job(tmp_path, {**inputs, "subject": exported}, "exported")
+    evaluate(plain)
+    evaluate(job)
+    (_, expected), (report, rows) = _read(plain), _read(job)
+    assert report["subject"]["digest"] == "exported"
+    for ours, theirs in zip(rows, expected, strict=True):
+        assert ours["subject"]["chosen"] == pytest.approx(theirs["subject"]["chosen"], abs=1e-3)
+        assert ours["subject"]["rejected"] == pytest.approx(theirs["subject"]["rejected"], abs=1e-3)
+        assert ours["baseline"] == theirs["baseline"]
+
+
+def test_an_exported_model_needs_what_openvino_holds() -> None:
+    model = {"parameters": 26_880, "layers": 2, "hidden": 32, "intermediate": 64, "vocabulary": 259}
+    data = {"rows": 10, "chars_prompt": 40, "chars_chosen": 40, "chars_rejected": 40, "chars_longest": 100}
+
+    def memory(facts: dict[str, Any]) -> float:
+        settings = EvaluateSettings.model_validate({"subject": "s", "baseline": "b", "data": "d"})
+        given = {"subject": InputFacts("s", facts, certain=True), "data": InputFacts("d", data, certain=True)}
+        return Evaluate().forecast(settings, given, HERE, History()).memory.mid
+
+    assert memory({**model, "precision": "int8", "share_of_fp32": 0.27}) > memory(model)

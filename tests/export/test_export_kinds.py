@@ -1,0 +1,101 @@
+"""What a plan knows of exports and deployments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from aifw.export.kinds import Deploy, DeploymentSettings, Export, ExportSettings
+from aifw.hardware.machine import Cpu, Machine, Memory
+from aifw.kind import Forecast, History, InputFacts
+from aifw.settings import reference_paths
+from aifw.spec.load import load
+
+STACK = """
+apiVersion: aifw/v1
+kind: Stack
+metadata: {name: field-assistant}
+models:
+  base: {kind: causal_lm, source: models/base}
+datasets:
+  feedback: {kind: feedback, source: events.jsonl}
+  preferences: {kind: preferences, from: feedback}
+stages:
+  dpo: {kind: dpo, model: base, data: preferences.train}
+  int8: {kind: export, model: dpo, validate: {data: preferences.heldout, max_perplexity_increase: 2%}}
+  check: {kind: evaluate, subject: int8, baseline: "@champion", data: preferences.heldout}
+  promotion: {kind: promote, candidate: int8, alias: champion, evidence: check}
+  deployed: {kind: deployment, model: int8}
+aliases:
+  champion: {initial: base}
+"""
+HERE = Machine("here", Cpu("any", 2), Memory(8 * 1024**3, 8 * 1024**3))
+SMOLLM2: dict[str, Any] = {
+    "architecture": "llama",
+    "parameters": 134_515_008,
+    "layers": 30,
+    "hidden": 576,
+    "intermediate": 1536,
+    "heads": 9,
+    "kv_heads": 3,
+    "vocabulary": 49_152,
+    "dtype": "float32",
+}
+
+
+def _export(model: dict[str, Any] = SMOLLM2, **settings: Any) -> Forecast:
+    inputs = {"model": InputFacts("models.base", model, certain=True)}
+    return Export().forecast(ExportSettings.model_validate({"model": "m", **settings}), inputs, HERE, History())
+
+
+def test_references_are_found_where_they_are_written() -> None:
+    assert {".".join(names) for names, _ in reference_paths(ExportSettings)} == {
+        "model",
+        "validate.data",
+        "calibration.data",
+    }
+
+
+def test_an_alias_moves_from_a_text_model_to_an_exported_one(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text(STACK)
+    spec = load([tmp_path / "spec.yaml"])
+    candidate = next(each for each in spec.resources["stages.promotion"].references if each.field == "candidate")
+    assert (candidate.address, candidate.output) == ("stages.int8", "model")
+
+
+def test_what_goes_together() -> None:
+    with pytest.raises(ValidationError, match="needs `calibration"):
+        ExportSettings.model_validate({"model": "m", "precision": "int8_full"})
+    with pytest.raises(ValidationError, match="used by `precision: int8_full` only"):
+        ExportSettings.model_validate({"model": "m", "calibration": {"data": "d"}})
+    with pytest.raises(ValidationError, match=r"must fit into `static\.prompts`"):
+        DeploymentSettings.model_validate({"model": "m", "prompt_tokens": 600})
+    with pytest.raises(ValidationError, match="at most `positions`"):
+        DeploymentSettings.model_validate({"model": "m", "static": {"prompts": [64], "positions": 32}})
+    assert DeploymentSettings.model_validate({"model": "m", "prompt_tokens": 600, "shapes": "dynamic"})
+
+
+def test_a_forecast_follows_what_there_is_to_do() -> None:
+    plain, compared = _export(), _export(validate={"data": "d"})
+    calibrated = _export(precision="int8_full", calibration={"data": "d", "texts": 64})
+    assert plain.seconds.mid < compared.seconds.mid
+    assert plain.seconds.mid < calibrated.seconds.mid
+    assert plain.memory.mid <= compared.memory.mid
+    assert 0.4e9 < plain.memory.mid < 1.5e9
+    assert _export(precision="fp32").memory.mid < plain.memory.mid
+    assert plain.facts["model"]["layers"] == 30
+    assert plain.facts["model"]["share_of_fp32"] == pytest.approx(0.253, abs=0.002)
+    assert "sizes are assumed" in _export({}).basis
+
+
+def test_a_deployment_with_fixed_shapes_holds_more() -> None:
+    inputs = {"model": InputFacts("stages.int8", {**SMOLLM2, "precision": "int8"}, certain=True)}
+
+    def forecast(**settings: Any) -> Forecast:
+        return Deploy().forecast(DeploymentSettings.model_validate({"model": "m", **settings}), inputs, HERE, History())
+
+    assert forecast(shapes="dynamic").memory.mid < forecast(shapes="static").memory.mid
+    assert forecast(requests=10).seconds.mid < forecast(requests=1000).seconds.mid
