@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import MethodType
 from typing import Any
 
 from aifw.errors import InputInvalid
@@ -83,3 +84,45 @@ def keep_inputs_only(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True
+
+
+def sum_in_place(model: Any) -> None:
+    """Have the adapters of plain linear layers add to what the layer gives, in it.
+
+    PEFT writes the product of the two matrices, that scaled, the sum, and in narrower formats copies of the input: as much again as the
+    whole block. Layers with dropout, magnitudes or biases of their own stay as they are.
+
+    Args:
+        model: With LoRA adapters by PEFT; it is changed.
+    """
+    from peft.tuners.lora import Linear
+
+    for module in model.modules():
+        if type(module) is Linear and _is_plain(module):
+            module.forward = MethodType(_summed, module)
+
+
+def _is_plain(layer: Any) -> bool:
+    from torch import nn
+
+    adapters = layer.active_adapters
+    if len(adapters) != 1 or layer.merged or layer.disable_adapters or type(layer.base_layer) is not nn.Linear:
+        return False
+    (name,) = adapters
+    return (
+        isinstance(layer.lora_dropout[name], nn.Identity)
+        and name not in layer.lora_variant
+        and layer.lora_B[name].bias is None
+        and not layer.fan_in_fan_out
+    )
+
+
+def _summed(layer: Any, states: Any, *_: Any, **__: Any) -> Any:
+    from torch.nn.functional import linear
+
+    (name,) = layer.active_adapters
+    rows = states.reshape(-1, states.shape[-1])
+    found = layer.base_layer(rows)
+    thin = linear(rows, layer.lora_A[name].weight)
+    found.addmm_(thin, layer.lora_B[name].weight.to(thin.dtype).T, alpha=layer.scaling[name])
+    return found.view(*states.shape[:-1], -1)

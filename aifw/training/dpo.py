@@ -31,7 +31,7 @@ from aifw.models.pairs import Encoded, choose, encode, read_pairs
 from aifw.models.size import Shape
 from aifw.settings import execution_fields
 from aifw.training import checkpoint, dpo_trl
-from aifw.training.adapter import add_adapter, drop_in_adapter_only, keep_inputs_only
+from aifw.training.adapter import add_adapter, drop_in_adapter_only, keep_inputs_only, sum_in_place
 from aifw.training.call import Rows, job_for, model_input, pairs_input
 from aifw.training.course import MOST_GRADIENT, Course, lay_out, learning_rate_factor
 from aifw.training.early_stopping import Best, kept_apart
@@ -171,14 +171,14 @@ def _reference(job: Job[DpoSettings], policy: Policy, encoded: Encoded) -> list[
     import torch
 
     def compute(folder: Path) -> None:
-        pairs = encoded.tokens
+        pairs, hidden = encoded.tokens, Shape.of(job.inputs["model"].facts).hidden
         order = sorted(range(len(pairs)), key=lambda index: (_length(pairs[index]), index))
         found: dict[int, list[float]] = {}
         job.progress(0, len(pairs), "reference pair")
         while len(found) < len(order):
             left = order[len(found) :]
             # As many as a step would compute at once, whatever memory it has: so the numbers do not depend on that.
-            batch = left[: micro_batch("auto", len(left), _length(pairs[left[0]]), job.device)]
+            batch = left[: micro_batch("auto", len(left), _length(pairs[left[0]]), job.device, hidden)]
             with torch.inference_mode():
                 scores = policy.log_probabilities([pairs[index] for index in batch]).tolist()
             if not all(math.isfinite(score) for row in scores for score in row):
@@ -297,6 +297,7 @@ def _trainable(job: Job[DpoSettings], course: Course) -> tuple[Any, Policy]:
         model = loaded.module.requires_grad_(requires_grad=True)
     else:
         model = add_adapter(loaded.module, settings.lora, job.seed, dora=settings.tuning == "dora")
+        sum_in_place(model)
     # As it stands an adapter changes nothing, so that the ways can be compared; that is also where one beside the output layer shows.
     policy = Policy.of(replace(loaded, module=loaded.module.eval()), longest)
     if settings.compile:
@@ -380,14 +381,14 @@ def _micro_batch(
         tokens_computed(settings, len(pair.prompt), len(pair.chosen) + len(pair.rejected)) for pair in encoded.tokens
     )
     mean = sum(tokens) / len(encoded.tokens)
-    micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device)
+    shape = Shape.of(job.inputs["model"].facts)
+    micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device, shape.hidden)
     if settings.micro_batch not in {"auto", micro}:
         job.note(
             f"micro-batch {micro} instead of {settings.micro_batch}, so that it divides {settings.effective_batch}"
         )
     pair = max(encoded.tokens, key=_sequence if settings.trainer == "trl" else _length)
     longest = (float(len(pair.prompt)), float(max(len(pair.chosen), len(pair.rejected))))
-    shape = Shape.of(job.inputs["model"].facts)
     micro, recompute = fitting(shape, settings, longest, job.device, precision, job.memory, micro)
     if recompute and settings.recompute == "auto":
         job.note("blocks are computed again in the backward pass, since a pair would not fit the memory otherwise")

@@ -25,6 +25,8 @@ from aifw.settings import Duration, Ref, Settings, Share, execution
 _SECONDS_TO_START = 15.0
 """Importing, measured to take 6 s of a core, and an allowance for loading, merging and writing a model."""
 _UNKNOWN_ROWS = 1000
+_LEAST_AT_ONCE, _NUMBERS_AT_ONCE = 320, 185_000
+"""Tokens, and numbers of their hidden states, that a processor computes at once. Measured with models 224 and 576 wide."""
 
 
 class Adapter(Output):
@@ -197,7 +199,7 @@ class Dpo(ArtifactKind[DpoSettings]):
         precision = expected_precision(settings.precision, device, machine)
         known = shape.certain and "rows" in data and "chars_longest" in data
         tokens = tokens_computed(settings, prompt, sum(lengths) - 2 * prompt)
-        micro = micro_batch(settings.micro_batch, settings.effective_batch, tokens, device)
+        micro = micro_batch(settings.micro_batch, settings.effective_batch, tokens, device, shape.hidden)
         micro, again = fitting(shape, settings, longest, device, precision, machine.memory.pool, micro)
         parts = dpo_parts(shape, settings, micro, longest, device, precision, recompute=again)
         mean = (prompt, sum(lengths) / 2 - prompt)
@@ -243,20 +245,23 @@ def pair_tokens(data: Mapping[str, Any], max_prompt: float, max_completion: floa
     )
 
 
-def micro_batch(wanted: Literal["auto"] | int, effective: int, tokens: float, device: str) -> int:
+def micro_batch(wanted: Literal["auto"] | int, effective: int, tokens: float, device: str, hidden: float) -> int:
     """Pairs to compute at once: a divisor of the effective batch.
 
-    A processor gains nothing from more than a few hundred tokens at a time, and each takes memory; accelerators do gain.
+    A processor gains nothing once the work of an operator outweighs calling it, and each token takes memory; accelerators do gain.
 
     Args:
         wanted: As set.
         effective: Pairs per optimiser step.
         tokens: Computed of a pair.
         device: Where to compute.
+        hidden: Width of the model.
     """
     if wanted != "auto":
         return next_smaller(wanted + 1, effective)
-    at_once = 320 if device.partition(":")[0] == "cpu" else 8192
+    at_once = 8192.0
+    if device.partition(":")[0] == "cpu":
+        at_once = min(at_once, max(_LEAST_AT_ONCE, _NUMBERS_AT_ONCE / hidden))
     return next_smaller(int(at_once // max(1.0, tokens)) + 1, effective)
 
 

@@ -215,11 +215,11 @@ def _micro_batch(job: Job[RewardSettings], pairs: Sequence[EncodedPair], precisi
     settings = job.settings
     prompts = 1 if shares else 2
     mean = sum(prompts * len(pair.prompt) + len(pair.chosen) + len(pair.rejected) for pair in pairs) / len(pairs)
-    micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device)
+    shape = Shape.of(job.inputs["model"].facts)
+    micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device, shape.hidden)
     if settings.micro_batch == "auto" and job.memory is not None:
         longest = max(pairs, key=_sequence)
         tokens = (float(prompts * len(longest.prompt)), float(max(len(longest.chosen), len(longest.rejected))))
-        shape = Shape.of(job.inputs["model"].facts)
         micro = fitting(shape, settings, tokens, job.device, precision, job.memory, micro)
     return tell_division(job, micro)
 

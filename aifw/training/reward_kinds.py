@@ -89,7 +89,7 @@ class Reward(ArtifactKind[RewardSettings]):
         longest = longest_tokens(data, settings.max_prompt_tokens, settings.max_completion_tokens)
         prompt = prompt_tokens(data, settings.max_prompt_tokens)
         precision = expected_precision(settings.precision, device, machine)
-        micro = micro_batch(settings.micro_batch, settings.effective_batch, sum(lengths) - prompt, device)
+        micro = micro_batch(settings.micro_batch, settings.effective_batch, sum(lengths) - prompt, device, shape.hidden)
         if settings.micro_batch == "auto":
             micro = fitting(shape, settings, longest, device, precision, machine.memory.pool, micro)
         measured = rows + (0.0 if settings.evaluation is None else rows_of(facts_of(inputs, "evaluation"), None))

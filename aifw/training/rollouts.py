@@ -210,8 +210,8 @@ def _measures(logs: Mapping[str, Any]) -> dict[str, float]:
 def _micro_batch(job: Job[RolloutSettings], longest: int, precision: str) -> int:
     """As set, or what suits the device and fits the memory; always a divisor of the effective batch."""
     settings, tokens = job.settings, longest + job.settings.max_completion_tokens
-    micro = micro_batch(settings.micro_batch, settings.effective_batch, tokens, job.device)
+    shape = Shape.of(job.inputs["model"].facts)
+    micro = micro_batch(settings.micro_batch, settings.effective_batch, tokens, job.device, shape.hidden)
     if settings.micro_batch == "auto" and job.memory is not None:
-        shape = Shape.of(job.inputs["model"].facts)
         micro = rollout_fitting(shape, settings, tokens, job.device, precision, job.memory, micro)
     return tell_division(job, micro)

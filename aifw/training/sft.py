@@ -28,7 +28,7 @@ from aifw.models.load import LanguageModel, load, quiet
 from aifw.models.pairs import choose
 from aifw.models.size import Shape
 from aifw.training import checkpoint, sft_trl
-from aifw.training.adapter import add_adapter, drop_in_adapter_only
+from aifw.training.adapter import add_adapter, drop_in_adapter_only, sum_in_place
 from aifw.training.course import lay_out
 from aifw.training.descent import attempts, backend_of, descend, identity, tell_division, write_course
 from aifw.training.kinds import micro_batch
@@ -105,6 +105,7 @@ def _run(
     """Train from `progress.step` to the end and return the model, the adapter beside its weights."""
     loaded = load(job.inputs["model"].path, backend)
     model = add_adapter(loaded.module, job.settings.lora, job.seed)
+    sum_in_place(model)
     # As it stands the adapter changes nothing, so that the ways can be compared; that is also where one beside the output layer shows.
     adapted = replace(loaded, module=loaded.module.eval())
     way = Likelihood.of(adapted, sequences, packing=job.settings.packing)
@@ -152,9 +153,9 @@ def _micro_batch(job: Job[SftSettings], sequences: Sequence[EncodedConversation]
     count, learnt = len(sequences), sum(sequence.learnt for sequence in sequences)
     lengths = [len(sequence.ids) for sequence in sequences]
     sizes = Sizes((sum(lengths) - learnt) / count, learnt / count, max(lengths))
-    micro = micro_batch(settings.micro_batch, settings.effective_batch, sizes.mean, job.device)
+    shape = Shape.of(job.inputs["model"].facts)
+    micro = micro_batch(settings.micro_batch, settings.effective_batch, sizes.mean, job.device, shape.hidden)
     if settings.micro_batch == "auto" and job.memory is not None:
-        shape = Shape.of(job.inputs["model"].facts)
         micro = fitting(shape, settings, sizes, job.device, precision, job.memory, micro)
     return tell_division(job, micro)
 

@@ -75,7 +75,7 @@ class Sft(ArtifactKind[SftSettings]):
         shape, rows = Shape.of(facts_of(inputs, "model")), rows_of(data, settings.max_conversations)
         sizes = Sizes.of(data, settings.max_tokens)
         precision = expected_precision(settings.precision, device, machine)
-        micro = micro_batch(settings.micro_batch, settings.effective_batch, sizes.mean, device)
+        micro = micro_batch(settings.micro_batch, settings.effective_batch, sizes.mean, device, shape.hidden)
         if settings.micro_batch == "auto":
             micro = fitting(shape, settings, sizes, device, precision, machine.memory.pool, micro)
         return expected(

@@ -234,7 +234,7 @@ def _expect(
         beside = {"reward": judged, "libraries": _ROLLOUT_BYTES}
         return [{**learning, **beside}, {**answering, **beside}]
 
-    micro = micro_batch(settings.micro_batch, batch, prompt + new, device)
+    micro = micro_batch(settings.micro_batch, batch, prompt + new, device, shape.hidden)
     if settings.micro_batch == "auto":
         micro = largest_batch(
             lambda size: max(estimated(each, certain=shape.certain).high for each in moments(size)),

@@ -345,18 +345,23 @@ def test_micro_batch_fits_the_memory(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "effective", "tokens", "device", "micro"),
+    ("wanted", "effective", "tokens", "device", "hidden", "micro"),
     [
-        ("auto", 16, 200, "cpu", 1),
-        ("auto", 16, 70, "cpu", 4),
-        ("auto", 16, 5000, "cpu", 1),
-        ("auto", 16, 200, "xpu:0", 16),
-        (3, 16, 200, "cpu", 2),
-        (99, 6, 200, "cpu", 6),
+        ("auto", 16, 200, "cpu", 576, 1),
+        ("auto", 16, 70, "cpu", 576, 4),
+        ("auto", 16, 70, "cpu", 4096, 4),
+        ("auto", 16, 200, "cpu", 224, 4),
+        ("auto", 16, 5000, "cpu", 576, 1),
+        ("auto", 16, 200, "xpu:0", 4096, 16),
+        ("auto", 64, 200, "cpu", 8, 32),
+        (3, 16, 200, "cpu", 576, 2),
+        (99, 6, 200, "cpu", 576, 6),
     ],
 )
-def test_micro_batch_suits_the_device(wanted: Any, effective: int, tokens: float, device: str, micro: int) -> None:
-    assert micro_batch(wanted, effective, tokens, device) == micro
+def test_micro_batch_suits_the_device(
+    wanted: Any, effective: int, tokens: float, device: str, hidden: float, micro: int
+) -> None:
+    assert micro_batch(wanted, effective, tokens, device, hidden) == micro
 
 
 def test_micro_batch_divides(tmp_path: Path, dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
