@@ -68,7 +68,7 @@ def run(case: Case, side: str, options: Mapping[str, Any], threads: int, device:
         "options": dict(options),
     }
     environment = {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    if side == "aifw":
+    if side == "aifw" or options.get("reuses_memory"):
         from aifw.run.launch import allocation
 
         environment |= allocation()
@@ -251,7 +251,10 @@ def measure(case: Case, threads: int, arguments: argparse.Namespace) -> dict[str
         file=sys.stderr,
     )
     best, grid = best_of_trl(case, threads, arguments.device, arguments.precisions)
-    sides: dict[str, tuple[str, dict[str, Any]]] = {"TRL, best": ("trl", best)}
+    sides: dict[str, tuple[str, dict[str, Any]]] = {
+        "TRL, best": ("trl", best),
+        "TRL, best, allocator": ("trl", {**best, "reuses_memory": True}),
+    }
     for precision in arguments.precisions:
         sides[f"aifw, {precision}"] = ("aifw", {"precision": precision})
     if arguments.compile:

@@ -151,7 +151,7 @@ def write_plot(report: Mapping[str, Any], path: Path) -> None:
 
     cases = [case for case in report["cases"] if "-" not in case["case"]]
     figure, rows = plt.subplots(2, len(cases), figsize=(4.2 * len(cases), 6.4), squeeze=False)
-    colours = {"TRL, best": "#d95f02", "TRL, as it comes": "#e6ab02", "aifw, fp32": "#1b9e77", "aifw, bf16": "#7570b3", "aifw, compiled": "#666666"}  # fmt: skip
+    colours = {"TRL, best": "#d95f02", "TRL, best, allocator": "#fc8d62", "TRL, as it comes": "#e6ab02", "aifw, fp32": "#1b9e77", "aifw, bf16": "#7570b3", "aifw, compiled": "#666666"}  # fmt: skip
     for (curve, bars), case in zip(rows.T, cases, strict=True):
         for name, runs in case["sides"].items():
             losses = runs[-1]["losses"]

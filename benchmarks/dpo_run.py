@@ -179,7 +179,7 @@ def trl(wanted: dict[str, Any], tell: Callable[[str], None]) -> dict[str, Any]:
         trainer.add_callback(Watch())
         trainer.train()
         tell("after")
-        merged = trainer.accelerator.unwrap_model(trainer.model).merge_and_unload().float()
+        merged = trainer.accelerator.unwrap_model(trainer.model).float().merge_and_unload()
         target = Path(scratch) / "merged"
         merged.save_pretrained(target)
         AutoTokenizer.from_pretrained(wanted["model"]).save_pretrained(target)

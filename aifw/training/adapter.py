@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -44,14 +45,31 @@ def add_adapter(module: Any, settings: LoraSettings, seed: int, *, dora: bool = 
         A `PeftModel` around the module.
 
     Raises:
-        InputInvalid: No layer has one of the names.
+        InputInvalid: No layer has one of the names, or the output layer has and is the input embeddings as well.
     """
     import torch
     from peft import get_peft_model
 
+    keep_off_tied_layer(module, settings)
     torch.manual_seed(seed)
     with naming_the_setting():
         return get_peft_model(module, lora_config(settings, dora=dora))
+
+
+def keep_off_tied_layer(module: Any, settings: LoraSettings) -> None:
+    """Refuse an adapter beside an output layer that is the input embeddings as well: merged, it would change both.
+
+    Raises:
+        InputInvalid: `lora.target_modules` names it.
+    """
+    output = module.get_output_embeddings()
+    names = {name.rpartition(".")[2] for name, each in module.named_modules() if each is output}
+    if module.config.get_text_config().tie_word_embeddings and names & set(settings.target_modules):
+        raise InputInvalid(
+            f"`lora.target_modules` names the output layer `{names.pop()}`, whose weights are the input embeddings as well in this model: "
+            "merged, the adapter would change both",
+            hint="leave it out, or use `auto`",
+        )
 
 
 @contextmanager
@@ -67,23 +85,48 @@ def naming_the_setting() -> Iterator[None]:
 
 def drop_in_adapter_only(model: Any) -> None:
     """Dropout in the adapter, as its settings say, and nowhere else."""
+    from torch import nn
+
     model.eval()
-    for name, module in model.named_modules():
-        if name.rpartition(".")[2] == "lora_dropout":
-            module.train()
+    for module in model.modules():
+        drops = getattr(module, "lora_dropout", None)
+        if isinstance(drops, nn.ModuleDict) and any(isinstance(each, nn.Dropout) for each in drops.values()):
+            drops.train()
+            # Where the layer itself is not in training mode, PEFT's magnitudes take their input without dropout.
+            module.training = True
+
+
+@contextmanager
+def without_dropout(model: Any) -> Iterator[None]:
+    """The model as it will be used, for a look in between."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def keep_inputs_only(model: Any) -> None:
     """Have every block keep its input for the backward pass and compute the rest again.
 
-    Blocks do so while they are in training mode; what is inside them stays as it is.
+    Transformers does that for blocks in training mode only, in which some have dropout of their own: so it is done around them here.
+
+    Raises:
+        InputInvalid: The architecture names no blocks.
     """
+    from torch.utils.checkpoint import checkpoint
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.training = True
+    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not blocks:
+        raise InputInvalid(
+            "this architecture has no blocks that could be computed again in the backward pass",
+            hint="set `recompute: false`, and a larger memory budget or shorter texts",
+        )
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def sum_in_place(model: Any) -> None:

@@ -16,6 +16,9 @@ from aifw.models.describe import describe
 from aifw.models.kinds import model_files
 from aifw.settings import Settings
 
+UNFINISHED = "unfinished"
+"""Folder of outputs, checkpoints and pairs while a call is under way."""
+
 S = TypeVar("S", bound=Settings)
 Rows = Iterable[Mapping[str, Any]]
 
@@ -32,39 +35,54 @@ def job_for(
     seed: int = 0,
     report: Report | None = None,
 ) -> Job[S]:
-    """A job in a folder of its own, which goes on where an earlier call was interrupted.
+    """A job in a folder of its own, which goes on where an earlier call was interrupted. `finished` puts its outputs where they belong.
 
     Args:
         settings: Of the kind.
         inputs: By the names of the fields that refer to them.
-        out: Gets a folder for each output, and `checkpoints` and `cache`.
+        out: Gets a folder for each output, `cache`, and `unfinished` while it runs.
         outputs: Names of the outputs.
         device: Where to compute.
         threads: How many to use; default one for each processor this process may run on.
         memory: Limit in bytes.
         seed: Of every random choice.
         report: Called with the name of an event (`progress`, `note`, `metric`) and its data.
+
+    Raises:
+        InputInvalid: An input lies where an output goes.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    for name in outputs:
-        shutil.rmtree(out / name, ignore_errors=True)
+    for each in inputs.values():
+        for name in outputs:
+            if each.path == out / name or out / name in each.path.parents:
+                raise InputInvalid(f"{each.path} lies where the result goes", hint="choose another folder for `out`")
+    work = out / UNFINISHED
+    shutil.rmtree(work / "out", ignore_errors=True)
+    work.mkdir(parents=True, exist_ok=True)
     job = Job(
         settings,
-        out=out,
+        out=work / "out",
         inputs=inputs,
         root=Path.cwd(),
         device=device,
         threads=threads or len(os.sched_getaffinity(0)),
         memory=memory,
         seed=seed,
-        resume=latest_checkpoint(out / "checkpoints"),
+        resume=latest_checkpoint(work / "checkpoints"),
         outputs=outputs,
         cache_root=out / "cache",
-        checkpoints=out / "checkpoints",
+        checkpoints=work / "checkpoints",
     )
     if report is not None:
         job.report = report
     return job
+
+
+def finished(job: Job[Any], out: Path) -> None:
+    """Put the outputs of a job where they belong, instead of those of an earlier call, and remove what it worked with."""
+    for name in job.outputs:
+        shutil.rmtree(out / name, ignore_errors=True)
+        job.output(name).rename(out / name)
+    shutil.rmtree(out / UNFINISHED)
 
 
 def model_input(folder: str | os.PathLike[str]) -> Input:

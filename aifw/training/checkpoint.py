@@ -61,7 +61,8 @@ def save(
     tensors = {"random": torch.get_rng_state()}
     for name, parameter in trained(model).items():
         tensors[f"weight/{name}"] = parameter.detach().cpu().contiguous()
-        for moment in _MOMENTS:
+        # What text never reaches, the eyes of a model that sees, has no gradient and so no moments.
+        for moment in _MOMENTS if parameter in state else ():
             tensors[f"{moment}/{name}"] = torch.as_tensor(state[parameter][moment]).detach().cpu().contiguous()
     tensors |= {f"best/{name}": weight.contiguous() for name, weight in best.items()}
     save_file(tensors, folder / _TENSORS)
@@ -106,10 +107,11 @@ def restore(folder: Path, model: Any, optimizer: Any) -> tuple[Any, dict[str, An
         with torch.no_grad():
             for name, parameter in trained(model).items():
                 parameter.copy_(tensors[f"weight/{name}"])
-                state[parameter] = {
-                    moment: tensors[f"{moment}/{name}"].to("cpu" if moment == "step" else parameter.device)
-                    for moment in _MOMENTS
-                }
+                if f"step/{name}" in tensors:
+                    state[parameter] = {
+                        moment: tensors[f"{moment}/{name}"].to("cpu" if moment == "step" else parameter.device)
+                        for moment in _MOMENTS
+                    }
         best = {name.removeprefix("best/"): tensor for name, tensor in tensors.items() if name.startswith("best/")}
         return tensors["random"], best
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:

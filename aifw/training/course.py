@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aifw.hardware.libraries.backend import Backend
@@ -25,20 +25,20 @@ class Course:
         reference: Log-probabilities of both answers of each under the model as it came.
         order: Indices of pairs, `effective_batch` of them a step.
         apart: Indices of pairs that tell when to stop early.
-        progress: How far it is; counted on.
         backend: How to compute.
-        resume: Checkpoint to restore, or None.
         recompute: Blocks keep their inputs only.
+        progress: How far it is; counted on.
+        resume: Checkpoint to restore, or None.
     """
 
     pairs: Sequence[EncodedPair]
     reference: Sequence[tuple[float, float]]
     order: Sequence[int]
     apart: Sequence[int]
-    progress: Progress
     backend: Backend
+    recompute: bool
+    progress: Progress = field(default_factory=lambda: Progress(run=""))
     resume: Path | None = None
-    recompute: bool = False
 
 
 def lay_out(lengths: Sequence[int], epochs: int, batch: int, seed: int) -> list[int]:

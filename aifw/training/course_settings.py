@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aifw.models.kinds import TextModel
 from aifw.settings import Duration, Ref, Settings, Share, execution
-from aifw.training.kinds import LoraSettings
+from aifw.training.kinds import LoraSettings, Sealed, refuse_heldout
 
 
 class CourseSettings(Settings):
@@ -16,6 +16,8 @@ class CourseSettings(Settings):
 
     model: Ref[TextModel]
     """The model to train."""
+    sealed: Sealed
+    """Held-out pairs that must share no prompt or answer with pairs that are trained on; checked before the first step."""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     """How often each row of the data is used."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
@@ -34,3 +36,11 @@ class CourseSettings(Settings):
     """Number format of the arithmetic. `auto` is bf16 where the device computes in it natively."""
     checkpoint_every: Annotated[Duration, execution] = 120.0
     """Longest time between two checkpoints."""
+
+    @model_validator(mode="after")
+    def _trains_on_nothing_held_out(self) -> Self:
+        for name in ("data", "prompts"):
+            reference = getattr(self, name, None)
+            if isinstance(reference, str):
+                refuse_heldout(name, reference)
+        return self

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aifw.data.sealed import check_sealed
 from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
 from aifw.job import Job, latest_checkpoint
 from aifw.models.kinds import model_files
@@ -38,6 +39,23 @@ def tell_division(job: Job[Any], micro: int) -> int:
     return micro
 
 
+def keep_off_sealed(job: Job[Any], data: str = "data") -> None:
+    """Refuse pairs that share a prompt or an answer with a sealed set, before anything is learnt.
+
+    Args:
+        job: Its settings have `sealed`.
+        data: Name of the input that is trained on.
+
+    Raises:
+        SealedDataLeaked: Some do; the sets are named.
+    """
+    sets = {str(name): job.inputs[f"sealed.{number}"].path for number, name in enumerate(job.settings.sealed)}
+    pairs = job.inputs[data].path
+    if sets and (pairs / "pairs.jsonl").is_file():
+        job.out.mkdir(parents=True, exist_ok=True)
+        check_sealed(pairs, sets, scratch=job.out)
+
+
 def attempts(job: Job[Any], run: str, micro_batch: int, attempt: Attempt) -> tuple[Any, checkpoint.Progress]:
     """Train, and go on with a smaller micro-batch whenever the engine asks for less memory.
 
@@ -58,6 +76,10 @@ def attempts(job: Job[Any], run: str, micro_batch: int, attempt: Attempt) -> tup
     resume = job.resume
     if resume is not None:
         progress = checkpoint.read_progress(resume, run)
+        if micro_batch < progress.micro_batch:
+            job.note(f"micro-batch {micro_batch} from step {progress.step} on, {progress.micro_batch} before")
+            progress.micro_batch = micro_batch
+            progress.changes.append((progress.step, micro_batch))
     while True:
         gc.collect()  # What refers to each other refers to a model that is not wanted any more.
         try:

@@ -11,37 +11,36 @@ reference once for all runs with the same model and pairs. `trainer: trl` has TR
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 from aifw.errors import InputInvalid, JobError
 from aifw.hardware.libraries.backend import backend_for, measured_beside, use_threads
-from aifw.job import Input, Job, Report, latest_checkpoint
+from aifw.job import Input, Job, Report
 from aifw.models.chat import EncodedPair
-from aifw.models.kinds import model_files
 from aifw.models.load import LanguageModel, load, quiet
 from aifw.models.pairs import Encoded, choose, encode, read_pairs
 from aifw.models.size import Shape
 from aifw.settings import execution_fields
 from aifw.training import checkpoint, dpo_trl
-from aifw.training.adapter import add_adapter, drop_in_adapter_only, keep_inputs_only, sum_in_place
-from aifw.training.call import Rows, job_for, model_input, pairs_input
+from aifw.training.adapter import add_adapter, drop_in_adapter_only, keep_inputs_only, sum_in_place, without_dropout
+from aifw.training.call import UNFINISHED, Rows, finished, job_for, model_input, pairs_input
 from aifw.training.course import MOST_GRADIENT, Course, lay_out, learning_rate_factor
+from aifw.training.descent import attempts, content, digest_of, keep_off_sealed
 from aifw.training.early_stopping import Best, kept_apart
-from aifw.training.kinds import Dpo, DpoSettings, EarlyStopping, fitting, micro_batch, tokens_computed
+from aifw.training.kinds import Dpo, DpoSettings, EarlyStopping, fitting, micro_batch, pairs_at_once, tokens_computed
 from aifw.training.losses import LOSSES, Ratios
 from aifw.training.merge import merge_adapter, save_adapter, write_model
 from aifw.training.policy import Policy
 from aifw.training.ranks import Ranks, together
-from aifw.training.watch import Shrink, Watch
+from aifw.training.watch import Watch
 
+_PRIME = 1_000_003
 _MOVED_NOTED = 0.1
 """Of a log-probability, from which on a user is told what rounding the merged weights did."""
 
@@ -66,7 +65,7 @@ def fine_tune(
     Args:
         model: Folder in the format of transformers.
         pairs: A file of JSON lines, a folder with `pairs.jsonl`, or rows; each with `prompt`, `chosen` and `rejected`.
-        out: Gets `model`, `adapter`, checkpoints and the reference's scores.
+        out: Gets `model`, `adapter`, and the reference's scores in `cache`.
         device: Where to compute: `cpu`, `xpu:0`, `cuda:0`.
         threads: How many to use; default all this process may run on.
         memory: Limit in bytes that micro-batches are fitted to.
@@ -83,14 +82,14 @@ def fine_tune(
     """
     folder = Path(out).expanduser().resolve()
     wanted = DpoSettings.model_validate({"model": "model", "data": "pairs", **settings})
-    inputs = {"model": model_input(model), "data": pairs_input(pairs, folder / "pairs")}
+    inputs = {"model": model_input(model), "data": pairs_input(pairs, folder / UNFINISHED / "pairs")}
     outputs = tuple(Dpo.produces)
     job = job_for(
         wanted, inputs, folder, outputs=outputs, device=device, threads=threads, memory=memory, seed=seed, report=report
     )
     train(job)
-    rmtree(folder / "checkpoints", ignore_errors=True)
-    return job.output("model")
+    finished(job, folder)
+    return folder / "model"
 
 
 def train(job: Job[DpoSettings]) -> None:
@@ -104,6 +103,12 @@ def train(job: Job[DpoSettings]) -> None:
     """
     use_threads(job.threads)
     settings, base = job.settings, job.inputs["model"]
+    keep_off_sealed(job)
+    if settings.processes > 1 and job.device != "cpu":
+        raise InputInvalid(
+            f"`processes: {settings.processes}` share a processor, and this job computes on {job.device}",
+            hint="leave out `processes`",
+        )
     backend = backend_for(job.device, settings.precision, threads=job.threads, measured=measured_beside(job.cache_root))
     for note in backend.notes:
         job.note(note)
@@ -120,19 +125,14 @@ def train(job: Job[DpoSettings]) -> None:
         rows = [index for index in range(len(encoded.tokens)) if index not in apart]
         lengths = [_length(encoded.tokens[index]) for index in rows]
         order = [rows[at] for at in lay_out(lengths, settings.epochs, settings.effective_batch, job.seed)]
-        progress = checkpoint.Progress(run=_identity(job, encoded, backend.precision), micro_batch=micro)
-        if job.resume is not None:
-            progress = checkpoint.read_progress(job.resume, progress.run)
-        course = Course(encoded.tokens, reference, order, sorted(apart), progress, backend, job.resume, recompute)
         run = dpo_trl.run if settings.trainer == "trl" else _run_together
-        while True:
-            gc.collect()  # What refers to each other refers to a model that is not wanted any more.
-            try:
-                trained = run(job, course)
-                break
-            except Shrink:
-                job.note(f"micro-batch halved to {progress.micro_batch} at step {progress.step}")
-                course.resume = latest_checkpoint(_checkpoints(job))
+        course = Course(encoded.tokens, reference, order, sorted(apart), backend, recompute)
+
+        def attempt(progress: checkpoint.Progress, resume: Path | None) -> Any:
+            course.progress, course.resume = progress, resume
+            return run(job, course)
+
+        trained, _ = attempts(job, _identity(job, encoded, backend.precision), micro, attempt)
         if settings.tuning == "full":
             write_model(trained, base.path, job.output("model"))
         else:
@@ -191,10 +191,10 @@ def _reference(job: Job[DpoSettings], policy: Policy, encoded: Encoded) -> list[
         rows = [found[index] for index in range(len(pairs))]
         (folder / "scores.json").write_text(json.dumps(rows), encoding="utf-8")
 
-    digest = job.inputs["model"].digest or _content(job.inputs["model"].path)
+    digest = job.inputs["model"].digest or content(job.inputs["model"].path)
     tokens = [[pair.prompt, pair.chosen, pair.rejected] for pair in encoded.tokens]
     how = [policy.precision, policy.plain, policy.shares, job.device, job.threads, torch.__version__]
-    key = _hash(["reference by rows", digest, how, tokens])
+    key = digest_of(["reference by rows", digest, how, tokens])
     folder = job.cache(f"reference-{key[:32]}", compute)
     rows = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
     return [(float(chosen), float(rejected)) for chosen, rejected in rows]
@@ -240,8 +240,7 @@ def _run(job: Job[DpoSettings], course: Course, ranks: Ranks) -> Any:
     optimizer = torch.optim.AdamW(weights, lr=settings.learning_rate, weight_decay=0.0)
     best = Best(settings.early_stopping or EarlyStopping(), progress)
     if course.resume is not None:
-        random_state, best.weights = checkpoint.restore(course.resume, model, optimizer)
-        torch.set_rng_state(random_state)
+        _, best.weights = checkpoint.restore(course.resume, model, optimizer)
     watch = Watch(job, progress, steps, best=best) if ranks.leads else None
     while progress.step < steps and not (course.apart and best.exhausted):
         rate = settings.learning_rate * learning_rate_factor(progress.step, steps, settings.warmup, settings.schedule)
@@ -251,6 +250,8 @@ def _run(job: Job[DpoSettings], course: Course, ranks: Ranks) -> Any:
         loss = margin = accuracy = 0.0
         for first in ranks.share(range(0, batch, progress.micro_batch)):
             indices = rows[first : first + progress.micro_batch]
+            # Dropout is that of the place in the course: whoever computes it, and however often the run was interrupted.
+            torch.manual_seed(((job.seed * _PRIME + progress.step) * _PRIME + first) % 2**63)
             losses, margins = pair_losses(
                 policy, [pairs[index] for index in indices], [course.reference[index] for index in indices], settings
             )
@@ -268,7 +269,9 @@ def _run(job: Job[DpoSettings], course: Course, ranks: Ranks) -> Any:
                 break
             continue
         if course.apart and best.is_due(progress.step + 1, steps):
-            best.add(progress.step + 1, *_judged(policy, course, settings), model)
+            with without_dropout(model):
+                judged = _judged(policy, course, settings)
+            best.add(progress.step + 1, *judged, model)
         measures = {
             "loss": loss,
             "margin": margin,
@@ -382,7 +385,7 @@ def _micro_batch(
     )
     mean = sum(tokens) / len(encoded.tokens)
     shape = Shape.of(job.inputs["model"].facts)
-    micro = micro_batch(settings.micro_batch, settings.effective_batch, mean, job.device, shape.hidden)
+    micro = pairs_at_once(settings, mean, job.device, shape.hidden)
     if settings.micro_batch not in {"auto", micro}:
         job.note(
             f"micro-batch {micro} instead of {settings.micro_batch}, so that it divides {settings.effective_batch}"
@@ -396,9 +399,9 @@ def _micro_batch(
 
 
 def _identity(job: Job[DpoSettings], encoded: Encoded, precision: str) -> str:
-    model = job.inputs["model"].digest or _content(job.inputs["model"].path)
-    settings = job.settings.model_dump(mode="json", exclude={*execution_fields(DpoSettings), "model", "data"})
-    return _hash(
+    model = job.inputs["model"].digest or content(job.inputs["model"].path)
+    settings = job.settings.model_dump(mode="json", exclude={*execution_fields(DpoSettings), "model", "data", "sealed"})
+    return digest_of(
         [settings, precision, job.seed, model, [[pair.prompt, pair.chosen, pair.rejected] for pair in encoded.tokens]]
     )
 
@@ -442,17 +445,3 @@ def _length(pair: EncodedPair) -> int:
 def _sequence(pair: EncodedPair) -> int:
     """Tokens of the longer of the two sequences."""
     return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
-
-
-def _checkpoints(job: Job[DpoSettings]) -> Path:
-    return job.checkpoints if job.checkpoints is not None else job.out.parent / "checkpoints"
-
-
-def _content(folder: Path) -> str:
-    """Identity of a model outside the store."""
-    files = model_files(folder)
-    return _hash([[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files])
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

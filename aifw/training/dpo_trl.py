@@ -14,7 +14,7 @@ from typing import Any
 from aifw.job import Job
 from aifw.models.load import load
 from aifw.training import checkpoint
-from aifw.training.adapter import lora_config, naming_the_setting
+from aifw.training.adapter import keep_off_tied_layer, lora_config, naming_the_setting
 from aifw.training.course import MOST_GRADIENT, Course, learning_rate_factor
 from aifw.training.kinds import DpoSettings
 from aifw.training.losses import LEAST_SMOOTHING
@@ -51,6 +51,8 @@ def run(job: Job[DpoSettings], course: Course) -> Any:
         }
         for index in course.order[progress.step * settings.effective_batch :]
     ]
+    if not full:
+        keep_off_tied_layer(loaded.module, settings.lora)
     done = progress.step
 
     class Trainer(DPOTrainer):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from aifw.hardware.libraries.precision import expected_precision
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Estimate, Forecast, History, InputFacts, Output
 from aifw.models.kinds import TextModel
-from aifw.models.memory import Batch, bytes_each, estimated, is_mapped, largest_batch
+from aifw.models.memory import FLOAT, Batch, bytes_each, estimated, is_mapped, largest_batch
 from aifw.models.memory_training import Training, merging, on_pairs, training
 from aifw.models.size import TEMPLATE_TOKENS, Shape, tokens_of
 from aifw.models.speed import seconds_for
@@ -25,6 +25,9 @@ from aifw.settings import Duration, Ref, Settings, Share, execution
 _SECONDS_TO_START = 15.0
 """Importing, measured to take 6 s of a core, and an allowance for loading, merging and writing a model."""
 _UNKNOWN_ROWS = 1000
+_COMPILER_BYTES = 6e8
+_SECONDS_TO_COMPILE = 60.0
+"""What `torch.compile` and the C++ compiler take. Measured with a small model."""
 _LEAST_AT_ONCE, _NUMBERS_AT_ONCE = 320, 185_000
 """Tokens, and numbers of their hidden states, that a processor computes at once. Measured with models 224 and 576 wide."""
 
@@ -49,6 +52,28 @@ class LoraSettings(Settings):
     """Share of the adapter's inputs dropped during training."""
     target_modules: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = "auto"
     """Names of linear layers (`q_proj`), or `auto` for all of them but the output layer."""
+
+
+Sealed = Annotated[list[Ref[PreferencePairs]], Field(default_factory=list)]
+"""Pairs that nothing may be learnt from."""
+
+
+def refuse_heldout(name: str, reference: str) -> None:
+    """Refuse to train on what is held out.
+
+    Args:
+        name: Of the setting.
+        reference: Its value.
+
+    Raises:
+        PydanticCustomError: It is the output `heldout` of something.
+    """
+    if reference.endswith(".heldout"):
+        raise PydanticCustomError(
+            "heldout",
+            "`{name}` is `{reference}`, which is held out to be measured on; train on `{train}`",
+            {"name": name, "reference": str(reference), "train": reference.removesuffix("heldout") + "train"},
+        )
 
 
 class EarlyStopping(Settings):
@@ -81,6 +106,8 @@ class DpoSettings(Settings):
     """The model to train; also the reference."""
     data: Ref[PreferencePairs]
     """The pairs to learn from."""
+    sealed: Sealed
+    """Held-out pairs, of this or other data, that must share no prompt or answer with what is trained on; checked before the first step."""
     epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     """How often each pair is used."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-4
@@ -152,6 +179,13 @@ class DpoSettings(Settings):
             raise PydanticCustomError("unused", "`loss: {loss}` needs `trainer: trl`", {"loss": self.loss})
         if self.tuning == "full" and "lora" in self.model_fields_set:
             raise PydanticCustomError("unused", "`lora` has no effect with `tuning: full`, which trains every weight")
+        if self.processes > self.effective_batch:
+            raise PydanticCustomError(
+                "unused",
+                "`processes: {processes}` share the {pairs} pairs of `effective_batch`, so some would have nothing to do",
+                {"processes": self.processes, "pairs": self.effective_batch},
+            )
+        refuse_heldout("data", self.data)
         if self.trainer == "trl":
             for name in ("early_stopping", "compile", "processes"):
                 if getattr(self, name) != type(self).model_fields[name].default:
@@ -199,7 +233,7 @@ class Dpo(ArtifactKind[DpoSettings]):
         precision = expected_precision(settings.precision, device, machine)
         known = shape.certain and "rows" in data and "chars_longest" in data
         tokens = tokens_computed(settings, prompt, sum(lengths) - 2 * prompt)
-        micro = micro_batch(settings.micro_batch, settings.effective_batch, tokens, device, shape.hidden)
+        micro = pairs_at_once(settings, tokens, device, shape.hidden)
         micro, again = fitting(shape, settings, longest, device, precision, machine.memory.pool, micro)
         parts = dpo_parts(shape, settings, micro, longest, device, precision, recompute=again)
         mean = (prompt, sum(lengths) / 2 - prompt)
@@ -208,10 +242,11 @@ class Dpo(ArtifactKind[DpoSettings]):
         if again:
             stated.append("blocks computed again in the backward pass")
         seconds, measured = seconds_for(work, machine, precision)
+        starting = _SECONDS_TO_START + (_SECONDS_TO_COMPILE if settings.compile else 0.0)
         spread = (0.5 if measured else 0.8) + (0 if known else 1.0)
         return Forecast(
             memory=estimated(parts, certain=known),
-            seconds=Estimate.around(_SECONDS_TO_START + seconds, spread),
+            seconds=Estimate.around(starting + seconds, spread),
             basis=_basis(rows, sum(lengths), sum(longest), known, measured),
             work=work.operations,
             facts={
@@ -222,7 +257,7 @@ class Dpo(ArtifactKind[DpoSettings]):
             },
             note=", ".join(stated),
             parts=parts,
-            startup=_SECONDS_TO_START,
+            startup=starting,
         )
 
 
@@ -263,6 +298,21 @@ def micro_batch(wanted: Literal["auto"] | int, effective: int, tokens: float, de
     if device.partition(":")[0] == "cpu":
         at_once = min(at_once, max(_LEAST_AT_ONCE, _NUMBERS_AT_ONCE / hidden))
     return next_smaller(int(at_once // max(1.0, tokens)) + 1, effective)
+
+
+def pairs_at_once(settings: DpoSettings, tokens: float, device: str, hidden: float) -> int:
+    """The same of `dpo`, where each process has something to do.
+
+    Args:
+        settings: Of the run.
+        tokens: Computed of a pair.
+        device: Where to compute.
+        hidden: Width of the model.
+    """
+    micro = micro_batch(settings.micro_batch, settings.effective_batch, tokens, device, hidden)
+    if settings.micro_batch != "auto":
+        return micro
+    return min(micro, next_smaller(settings.effective_batch // settings.processes + 1, settings.effective_batch))
 
 
 def next_smaller(size: int, effective: int) -> int:
@@ -308,7 +358,14 @@ def dpo_parts(
     moments = [training(shape, how, mapped=mapped, worker=worker)]
     if settings.tuning != "full":
         moments.append(merging(shape, settings.lora.r, mapped=is_mapped(shape, "cpu"), worker=worker))
+    trained = FLOAT * (shape.parameters if settings.tuning == "full" else shape.lora(settings.lora.r))
+    if settings.early_stopping is not None:
+        # The best weights so far, and those that take their place.
+        moments[0]["best"] = 2 * trained
+    if settings.compile:
+        moments[0]["compiler"] = _COMPILER_BYTES
     if settings.processes > 1:
+        moments[0]["sum"] = trained
         moments[0]["processes"] = (settings.processes - 1) * sum(moments[0].values())
     return max(moments, key=lambda parts: sum(parts.values()))
 
@@ -361,9 +418,16 @@ def dpo_work(
         if settings.trainer == "aifw"
         else dpo_training(settings.model_copy(update={"trainer": "aifw"}), pairs, mean, precision)
     )
-    steps = ceil(rows * settings.epochs / settings.effective_batch)
+    looks = Work()
+    if settings.early_stopping is not None:
+        apart = settings.early_stopping.held_out * rows
+        rows_left = rows - apart
+        steps = ceil(rows_left * settings.epochs / settings.effective_batch)
+        looks = answers_work(shape, scored).times(apart / pairs * ceil(steps / settings.early_stopping.every))
+    else:
+        steps = ceil(rows * settings.epochs / settings.effective_batch)
     step = micro_step(shape, how).times(settings.effective_batch / pairs) + optimizer_step(shape, how)
-    return step.times(steps) + answers_work(shape, scored).times(rows / pairs)
+    return step.times(steps) + answers_work(shape, scored).times(rows / pairs) + looks
 
 
 def fitting(

@@ -22,7 +22,7 @@ from aifw.models.load import load_tokenizer, quiet
 from aifw.models.pairs import Encoded, choose, encode, read_pairs
 from aifw.training import checkpoint
 from aifw.training.course import lay_out
-from aifw.training.descent import attempts, backend_of, identity, write_course
+from aifw.training.descent import attempts, backend_of, identity, keep_off_sealed, write_course
 from aifw.training.merge import merge_adapter, save_adapter
 from aifw.training.trl_kinds import KtoSettings
 from aifw.training.trl_trainer import train_with
@@ -41,6 +41,7 @@ def train(job: Job[KtoSettings]) -> None:
         JobError: The loss is not a number.
     """
     settings, base, backend = job.settings, job.inputs["model"], backend_of(job)
+    keep_off_sealed(job)
     with quiet():
         encoded = _usable(job)
         answers: list[Answer] = []

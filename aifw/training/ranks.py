@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,19 +94,19 @@ def together(count: int, follow: Callable[..., None], arguments: tuple[Any, ...]
     if count == 1:
         yield Ranks()
         return
-    from torch.distributed import DistError, destroy_process_group
+    from torch.distributed import DistError, destroy_process_group, is_initialized
 
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
-        store = str(Path(folder) / "store")
         context = get_context("spawn")
         others = [
-            context.Process(target=_other, args=(store, rank, count, follow, arguments), daemon=True)
+            context.Process(target=_other, args=(folder, rank, count, follow, arguments), daemon=True)
             for rank in range(1, count)
         ]
-        for other in others:
-            other.start()
         try:
-            _join(store, 0, count)
+            for other in others:
+                other.start()
+            _wait_for(others, Path(folder))
+            _join(folder, 0, count)
             yield Ranks(0, count)
             for other in others:
                 other.join()
@@ -115,28 +116,45 @@ def together(count: int, follow: Callable[..., None], arguments: tuple[Any, ...]
             failed = [other.exitcode for other in others if other.exitcode]
             if not failed:
                 raise
-            raise JobError(
-                f"one of {count} training processes ended with status {failed[0]}", hint="its last lines are in the log"
-            ) from error
+            raise _failed(count, failed[0]) from error
         finally:
-            destroy_process_group()
             for other in others:
                 if other.is_alive():
                     other.terminate()
-                other.join()
+                if other.pid is not None:
+                    other.join()
+            if is_initialized():
+                destroy_process_group()
 
 
-def _join(store: str, rank: int, count: int) -> None:
+def _wait_for(others: Sequence[Any], folder: Path) -> None:
+    """Until all the others have imported what they need; one that dies before would never be noticed."""
+    while len(list(folder.glob("ready-*"))) < len(others):
+        failed = [other.exitcode for other in others if other.exitcode is not None]
+        if failed:
+            raise _failed(len(others) + 1, failed[0])
+        time.sleep(0.05)
+
+
+def _failed(count: int, status: int | None) -> JobError:
+    return JobError(
+        f"one of {count} training processes ended with status {status}",
+        hint="its last lines are in the log; a script that trains with several processes needs `if __name__ == '__main__':`",
+    )
+
+
+def _join(folder: str, rank: int, count: int) -> None:
     from torch.distributed import init_process_group
 
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count, timeout=_PATIENCE)
+    init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=count, timeout=_PATIENCE)
 
 
-def _other(store: str, rank: int, count: int, follow: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+def _other(folder: str, rank: int, count: int, follow: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     from torch.distributed import destroy_process_group
 
-    _join(store, rank, count)
+    (Path(folder) / f"ready-{rank}").touch()
+    _join(folder, rank, count)
     try:
         follow(Ranks(rank, count), *arguments)
     finally:

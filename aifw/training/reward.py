@@ -24,7 +24,7 @@ from aifw.models.size import Shape
 from aifw.training import checkpoint
 from aifw.training.adapter import drop_in_adapter_only, lora_config, naming_the_setting
 from aifw.training.course import lay_out
-from aifw.training.descent import attempts, backend_of, descend, identity, tell_division, write_course
+from aifw.training.descent import attempts, backend_of, descend, identity, keep_off_sealed, tell_division, write_course
 from aifw.training.kinds import micro_batch
 from aifw.training.merge import save_adapter
 from aifw.training.reward_kinds import RewardSettings, fitting
@@ -44,6 +44,7 @@ def train(job: Job[RewardSettings]) -> None:
         JobError: The loss or a reward is not a number.
     """
     settings, base, backend = job.settings, job.inputs["model"], backend_of(job)
+    keep_off_sealed(job)
     with quiet():
         model = load_reward_model(base.path, backend, job.seed)
         if not has_template(model.tokenizer):

@@ -22,7 +22,7 @@ from aifw.models.pairs import choose, read_pairs
 from aifw.models.size import Shape
 from aifw.training import checkpoint
 from aifw.training.course import lay_out
-from aifw.training.descent import attempts, backend_of, content, identity, tell_division, write_course
+from aifw.training.descent import attempts, backend_of, content, identity, keep_off_sealed, tell_division, write_course
 from aifw.training.kinds import micro_batch
 from aifw.training.merge import merge_adapter, save_adapter
 from aifw.training.reward_model import Rewards, load_reward_model
@@ -77,6 +77,7 @@ def train(
         JobError: The loss or a reward is not a number.
     """
     settings, base, backend = job.settings, job.inputs["model"], backend_of(job)
+    keep_off_sealed(job, "prompts")
     with quiet():
         prompts, dropped = _usable(job)
         lengths = [prompt.tokens for prompt in prompts]

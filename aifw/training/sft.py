@@ -30,7 +30,7 @@ from aifw.models.size import Shape
 from aifw.training import checkpoint, sft_trl
 from aifw.training.adapter import add_adapter, drop_in_adapter_only, sum_in_place
 from aifw.training.course import lay_out
-from aifw.training.descent import attempts, backend_of, descend, identity, tell_division, write_course
+from aifw.training.descent import attempts, backend_of, descend, identity, keep_off_sealed, tell_division, write_course
 from aifw.training.kinds import micro_batch
 from aifw.training.likelihood import Likelihood
 from aifw.training.merge import merge_adapter, save_adapter
@@ -48,6 +48,7 @@ def train(job: Job[SftSettings]) -> None:
         JobError: The loss is not a number.
     """
     settings, base, backend = job.settings, job.inputs["model"], backend_of(job)
+    keep_off_sealed(job)
     with quiet():
         model = load(base.path, backend)
         encoded = _usable(job, model)

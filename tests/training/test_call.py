@@ -24,7 +24,21 @@ def test_a_model_is_trained_from_rows(dpo_inputs: dict[str, Input], tmp_path: Pa
     model = dpo.fine_tune(dpo_inputs["model"].path, ROWS, tmp_path / "out", epochs=2, **SETTINGS)
     assert load(model).module.num_parameters() > 0
     assert json.loads((tmp_path / "out/adapter/metrics.json").read_text())["steps"] == 6
-    assert not (tmp_path / "out/checkpoints").exists()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["adapter", "cache", "model"]
+
+
+def test_nothing_of_the_users_is_replaced(dpo_inputs: dict[str, Input], tmp_path: Path) -> None:
+    model = dpo.fine_tune(dpo_inputs["model"].path, ROWS, tmp_path / "out", **SETTINGS)
+    before = (model / "model.safetensors").read_bytes()
+    with pytest.raises(InputInvalid, match="lies where the result goes"):
+        dpo.fine_tune(model, ROWS, tmp_path / "out", **SETTINGS)
+    assert (model / "model.safetensors").read_bytes() == before
+    folder = tmp_path / "out/pairs"
+    folder.mkdir()
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    kept = (folder / "pairs.jsonl").read_bytes()
+    dpo.fine_tune(dpo_inputs["model"].path, folder, tmp_path / "out", epochs=2, **SETTINGS)
+    assert (folder / "pairs.jsonl").read_bytes() == kept
 
 
 def test_a_call_goes_on_where_it_was_interrupted(dpo_inputs: dict[str, Input], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import chain
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aifw.errors import JobError, JobStopped
+from aifw.errors import InputInvalid, JobError, JobStopped
 from aifw.job import Control, Input, latest_checkpoint
 from aifw.training import dpo
 from aifw.training.ranks import Ranks, together
@@ -61,3 +62,41 @@ def test_two_processes_learn_what_one_does(dpo_inputs: dict[str, Input], dpo_job
     weights = load_file(alone.out / "adapter/adapter_model.safetensors")
     for name, weight in load_file(both.out / "adapter/adapter_model.safetensors").items():
         assert torch.allclose(weight, weights[name], atol=2e-4), name
+
+
+def _dies_early(_ranks: Ranks) -> None:
+    raise AssertionError("never called")
+
+
+class _Unreadable:
+    """Ends the process that is to read it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (5,)
+
+
+def test_one_that_dies_before_it_begins_is_not_waited_for() -> None:
+    with (
+        pytest.raises(JobError, match="one of 2 training processes ended with status 5"),
+        together(2, _dies_early, (_Unreadable(),)),
+    ):
+        pass
+
+
+def test_processes_draw_the_dropout_that_one_does(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    changes: dict[str, Any] = {"micro_batch": 1, "lora": {"r": 4, "dropout": 0.3}}
+    losses = []
+    for processes in (1, 3):
+        job = dpo_job(f"a{processes}", dpo_inputs, processes=processes, **changes)
+        dpo.train(job)
+        losses.append([row["loss"] for row in json.loads((job.out / "adapter/metrics.json").read_text())["curve"]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_more_processes_than_pairs_of_a_step_are_refused(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    with pytest.raises(ValueError, match="`processes: 5` share the 4 pairs"):
+        dpo_job("a", dpo_inputs, processes=5)
+    job = dpo_job("b", dpo_inputs, processes=2)
+    job.device = "cuda:0"
+    with pytest.raises(InputInvalid, match="`processes: 2` share a processor"):
+        dpo.train(job)

@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aifw.errors import JobError, JobStopped
+from aifw.errors import InputInvalid, JobError, JobStopped, SealedDataLeaked
 from aifw.job import Control, Input, latest_checkpoint
 from aifw.models.load import load, quiet
 from aifw.models.size import Shape
 from aifw.models.tiny import write_tiny_model
-from aifw.training import dpo, merge
-from aifw.training.kinds import Dpo, DpoSettings, dpo_parts, fitting
+from aifw.training import checkpoint, dpo, merge
+from aifw.training.adapter import add_adapter, drop_in_adapter_only, keep_inputs_only, without_dropout
+from aifw.training.kinds import Dpo, DpoSettings, LoraSettings, dpo_parts, fitting
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -164,3 +165,108 @@ def test_forecasts_know_what_is_trained() -> None:
     assert needs(tuning="full") > 16 * shape.parameters
     assert needs(processes=2, tuning="full") > 1.9 * needs(tuning="full")
     assert Dpo().version == 2
+
+
+def test_blocks_with_dropout_of_their_own_are_computed_again_without_it() -> None:
+    from transformers import OPTConfig, OPTForCausalLM
+
+    torch.manual_seed(0)
+    model = OPTForCausalLM(
+        OPTConfig(
+            vocab_size=50, hidden_size=16, ffn_dim=32, num_hidden_layers=2, num_attention_heads=2,
+            max_position_embeddings=32, word_embed_proj_dim=16, dropout=0.5,
+        )
+    ).eval()  # fmt: skip
+    ids = torch.randint(3, 50, (1, 8))
+    before = model(input_ids=ids).logits
+    keep_inputs_only(model)
+    after = model(input_ids=ids).logits
+    assert torch.equal(before, after)
+    after.sum().backward()
+
+
+def test_an_architecture_without_blocks_is_named() -> None:
+    with pytest.raises(InputInvalid, match="no blocks"):
+        keep_inputs_only(torch.nn.Linear(2, 2))
+
+
+def test_magnitudes_see_dropout(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    found = []
+    for dropout in (0.0, 0.5):
+        job = dpo_job(f"a{dropout}", dpo_inputs, tuning="dora", lora={"r": 4, "dropout": dropout})
+        dpo.train(job)
+        found.append([row["loss"] for row in curve(job)])
+    assert found[0][0] == pytest.approx(found[1][0])
+    assert found[0][1:] != found[1][1:]
+
+
+def test_looks_are_without_dropout(dpo_inputs: dict[str, Input]) -> None:
+    with quiet():
+        model = add_adapter(load(dpo_inputs["model"].path).module, LoraSettings(r=4, dropout=0.5), 1)
+    drop_in_adapter_only(model)
+    before = {name for name, module in model.named_modules() if module.training}
+    assert before
+    with without_dropout(model):
+        assert not any(module.training for module in model.modules())
+    assert {name for name, module in model.named_modules() if module.training} == before
+
+
+def test_the_output_layer_is_no_target_where_it_is_the_input_as_well(
+    dpo_inputs: dict[str, Input], dpo_job: Any
+) -> None:
+    with pytest.raises(InputInvalid, match="names the output layer"):
+        dpo.train(dpo_job("a", dpo_inputs, lora={"r": 2, "target_modules": ["q_proj", "lm_head"]}))
+
+
+def test_a_smaller_micro_batch_holds_for_a_run_that_goes_on(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    control, notes = Control(), []
+
+    def report(name: str, data: Any) -> None:
+        control.stop |= data.get("unit") == "step" and data["done"] == 2
+        if name == "note":
+            notes.append(data["text"])
+
+    half = dpo_job("half", dpo_inputs, micro_batch=4, asked=control, report=report)
+    with pytest.raises(JobStopped):
+        dpo.train(half)
+    rest = dpo_job("rest", dpo_inputs, micro_batch=2, resume=latest_checkpoint(half.checkpoints), report=report)
+    dpo.train(rest)
+    assert "micro-batch 2 from step 2 on, 4 before" in notes
+    assert rest.facts["adapter"]["micro_batch_changes"] == [(2, 2)]
+
+
+def test_weights_that_get_no_gradient_are_saved_without_moments(tmp_path: Path) -> None:
+    model = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 2), "unused": torch.nn.Linear(2, 2)})
+    optimizer = torch.optim.AdamW(model.parameters())
+    model["used"](torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    checkpoint.save(tmp_path, checkpoint.Progress("run", step=1), model, optimizer)
+    again = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 2), "unused": torch.nn.Linear(2, 2)})
+    other = torch.optim.AdamW(again.parameters())
+    checkpoint.restore(tmp_path, again, other)
+    assert len(other.state) == 2
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(again.parameters(), model.parameters(), strict=True))
+
+
+def test_what_is_held_out_is_not_trained_on(dpo_inputs: dict[str, Input], dpo_job: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"`data` is `p\.heldout`, which is held out to be measured on; train on `p\.train`"
+    ):
+        dpo_job("a", dpo_inputs, data="p.heldout")
+    job = dpo_job("b", dpo_inputs | {"sealed.0": dpo_inputs["data"]}, sealed=["other.heldout"])
+    with pytest.raises(SealedDataLeaked, match=r"18 with other\.heldout"):
+        dpo.train(job)
+
+
+def test_forecasts_know_what_stopping_and_sharing_hold() -> None:
+    shape = Shape.of(
+        {"parameters": 134_515_008, "layers": 30, "hidden": 576, "intermediate": 1536, "vocabulary": 49152}
+    )
+
+    def needs(**changes: Any) -> float:
+        settings = DpoSettings.model_validate({"model": "m", "data": "d", "tuning": "full"} | changes)
+        return sum(dpo_parts(shape, settings, 1, (100.0, 60.0), "cpu", "fp32").values())
+
+    assert needs(early_stopping={}) == pytest.approx(needs() + 8 * shape.parameters)
+    assert needs(compile=True) > needs()
+    assert needs(processes=2) > 2 * needs()
