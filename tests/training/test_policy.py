@@ -109,6 +109,7 @@ def _bias(model: LanguageModel) -> None:
 
 
 def _adapter_beside_the_head(model: LanguageModel) -> None:
+    model.module.config.tie_word_embeddings = False
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         add_adapter(model.module, LoraSettings(r=4, target_modules=["lm_head"]), 1)
