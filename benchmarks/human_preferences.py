@@ -116,10 +116,10 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     before = load()
     count = feedback(folder / "feedback.jsonl")
-    (folder / "aifw.yaml").write_bytes(SPEC.read_bytes())
+    (folder / "spec.yaml").write_bytes(SPEC.read_bytes())
     aifw(folder, "feedback", "import", "feedback.jsonl", "--into", "sqlite:///feedback.db")
     start = time.perf_counter()
-    print(aifw(folder, "apply", "aifw.yaml", "--yes"))
+    print(aifw(folder, "apply", "spec.yaml", "--yes"))
     seconds = time.perf_counter() - start
     found = look(folder, arguments.prompts)
     found |= {"rows": count, "seconds": seconds, "load": [before, load()], "machine": machine()}
