@@ -9,15 +9,16 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aifw.errors import InputInvalid
 from aifw.hardware.libraries.backend import Backend
 from aifw.job import Job
 from aifw.models.load import load
 from aifw.training import checkpoint
-from aifw.training.adapter import lora_config, naming_the_setting
+from aifw.training.adapter import keep_off_tied_layer, lora_config, naming_the_setting
 from aifw.training.course import MOST_GRADIENT, learning_rate_factor
 from aifw.training.watch import Watch
 
@@ -39,6 +40,7 @@ def train_with(
     measures: Measures,
     options: Mapping[str, Any],
     parts: Mapping[str, Any] | None = None,
+    tuning: Literal["lora", "dora", "full"] = "lora",
 ) -> Any:
     """Train from `progress.step` to the end.
 
@@ -55,9 +57,10 @@ def train_with(
         measures: What to keep of what is logged.
         options: Of the configuration, beyond what all share.
         parts: Further arguments of the trainer: reward functions.
+        tuning: What is trained: an adapter, one with magnitudes, or every weight.
 
     Returns:
-        The trained model, the adapter beside its weights.
+        The trained model, an adapter beside its weights or not.
 
     Raises:
         InputInvalid: A LoRA target matches no layer.
@@ -68,8 +71,10 @@ def train_with(
     from datasets import Dataset
     from transformers.trainer_callback import PrinterCallback
 
-    settings, done = job.settings, progress.step
-    loaded = load(job.inputs["model"].path, backend)
+    settings, done, full = job.settings, progress.step, tuning == "full"
+    loaded = load(job.inputs["model"].path, replace(backend, precision="fp32") if full else backend)
+    if not full:
+        keep_off_tied_layer(loaded.module, settings.lora)
     torch.manual_seed(job.seed)
     with tempfile.TemporaryDirectory(prefix="trainer-") as scratch:
         arguments = config_class(
@@ -84,7 +89,6 @@ def train_with(
             seed=job.seed % 2**32,
             bf16=backend.precision == "bf16",
             use_cpu=job.device == "cpu",
-            activation_checkpointing=False,
             train_sampling_strategy="sequential",
             dataloader_pin_memory=False,
             logging_steps=1,
@@ -92,7 +96,7 @@ def train_with(
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            **options,
+            **{"activation_checkpointing": False, **options},
         )
 
         def factor(step: int) -> float:
@@ -104,7 +108,7 @@ def train_with(
                 args=arguments,
                 train_dataset=Dataset.from_list(list(rows)),
                 processing_class=loaded.tokenizer,
-                peft_config=lora_config(settings.lora),
+                peft_config=None if full else lora_config(settings.lora, dora=tuning == "dora"),
                 **(parts or {}),
             )
         trainer.remove_callback(PrinterCallback)
