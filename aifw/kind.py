@@ -203,6 +203,8 @@ class Kind(Generic[S]):
         seeded: True if the result depends on `job.seed`, which then is part of the identity.
         cores: What a job keeps busy: one core, or all it may have. Jobs run side by side while cores and memory last.
         shrinks: Whether a job goes on with less memory when it is asked to (`job.control().shrink`).
+        reuses_memory: True if its worker may allocate by another library, jemalloc, which pays where the same tensors are made over and over.
+            Not for what loads OpenVINO: its libraries free what another allocator gave.
         workload: Row of the placement matrix (`aifw/hardware/placement.yaml`): what sort of work it is, and so where it is best done.
         runs_on: Families of devices its code can compute on: `cpu`, `xpu`, `cuda`, `npu`, `ncs2`.
         moves_alias: For a kind whose result decides about an alias: the settings that name the alias and the candidate.
@@ -219,6 +221,7 @@ class Kind(Generic[S]):
     seeded: ClassVar[bool] = False
     cores: ClassVar[Literal["one", "all"]] = "one"
     shrinks: ClassVar[bool] = False
+    reuses_memory: ClassVar[bool] = False
     workload: ClassVar[str] = "data"
     runs_on: ClassVar[tuple[str, ...]] = ("cpu",)
     moves_alias: ClassVar[tuple[str, str] | None] = None

@@ -71,7 +71,7 @@ def run(case: Case, side: str, options: Mapping[str, Any], threads: int, device:
     if side == "aifw" or options.get("reuses_memory"):
         from aifw.run.launch import allocation
 
-        environment |= allocation()
+        environment |= allocation(reuses_memory=True)
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(wanted, file)
         file.flush()

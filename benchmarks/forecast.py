@@ -129,7 +129,9 @@ def _measured(arguments: argparse.Namespace, runs: Sequence[Run]) -> dict[str, A
 
 def _watched(folder: Path, what: str, group: Path | None = None, *, heap: bool = False) -> Watched:
     command = [sys.executable, os.fspath(Path(__file__).with_name("forecast_work.py")), os.fspath(folder), what]
-    found = watch(command, environment={**ENVIRONMENT, **({} if heap else allocation())}, group=group)
+    trains = what.removeprefix("idle:").partition("-")[0] in forecast_expected.TRAINING
+    environment = {**ENVIRONMENT, **({} if heap else allocation(reuses_memory=trains))}
+    found = watch(command, environment=environment, group=group)
     if found.code and group is None:
         raise RuntimeError(f"{what} ended with {found.code}:\n{found.output[-2000:]}")
     return found

@@ -8,6 +8,7 @@ from typing import Literal
 
 from forecast_grid import MODELS, Run
 
+from aifw.hardware.allocator import find_jemalloc
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.kind import Estimate, Forecast, History, Past
 from aifw.models.memory import Batch, bytes_each, is_mapped
@@ -26,12 +27,11 @@ from aifw.models.work import (
     scoring_work,
 )
 from aifw.plan.forecast import corrected
-from aifw.run.launch import allocation
 
 TRAINING = ("dpo", "trl_dpo", "trl_sft", "sft")
 STEPS = 3
 SCORED_PAIRS = 24
-MACHINE = Machine("nobody has measured it", Cpu("unknown", 1), Memory(0, 0), reuses_memory="LD_PRELOAD" in allocation())
+MACHINE = Machine("nobody has measured it", Cpu("unknown", 1), Memory(0, 0), reuses_memory=find_jemalloc() is not None)
 JOB = 1000
 """Steps, calls or conversions of the job whose time is forecast, so that starting it does not matter."""
 _MEAN_LENGTH = 13 / 16
@@ -121,7 +121,7 @@ def work_of(run: Run) -> Work:
 def seconds_of(run: Run) -> float:
     """Seconds that the product's own function expects of one core nobody has measured."""
     precision = "int8" if run.task == "openvino_infer" and run.weights == "int8" else run.precision
-    return seconds_for(work_of(run), MACHINE, precision)[0]
+    return seconds_for(work_of(run), MACHINE, precision, reuses_memory=run.task in TRAINING)[0]
 
 
 def calibrated_seconds(run: Run, measured: float, by: Run) -> float:

@@ -109,7 +109,7 @@ class Machine:
         detected: Accelerators that are there, usable or not.
         measured: By name of a device (`cpu`, `xpu:0`, `npu`), from the machine profile; empty before `aifw hardware --measure`.
         unknown: What could not be found out, and why, in a sentence each.
-        reuses_memory: Workers get an allocator that hands freed tensors out again; see `aifw.run.launch.allocation`.
+        reuses_memory: There is an allocator that hands freed tensors out again, for workers that gain by it; see `aifw.run.launch.allocation`.
     """
 
     name: str

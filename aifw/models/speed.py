@@ -33,13 +33,16 @@ _SECONDS_OF_CALL = 8e-6
 """Of calling one operator from Python with the modules of transformers around it. Assumed: a bare addition was measured to take 2 µs."""
 
 
-def seconds_for(work: Work, machine: Machine, precision: str = "fp32") -> tuple[float, bool]:
+def seconds_for(
+    work: Work, machine: Machine, precision: str = "fp32", *, reuses_memory: bool = False
+) -> tuple[float, bool]:
     """Seconds at the place a machine is seen from, and whether its speed was measured.
 
     Args:
         work: To be done.
         machine: `devices[0]` computes; of a processor `cpu.cores` do.
         precision: Format of the arithmetic.
+        reuses_memory: The worker gets an allocator that hands freed tensors out again, where the machine has one.
     """
     device = machine.devices[0]
     processor = device.partition(":")[0] == "cpu"
@@ -52,7 +55,7 @@ def seconds_for(work: Work, machine: Machine, precision: str = "fp32") -> tuple[
         speed *= _INT8 if precision == "int8" else 1.0
     if bandwidth is None or bandwidth <= 0:
         bandwidth = _CORE_BANDWIDTH * machine.cpu.cores if processor else _ACCELERATOR_BANDWIDTH
-    of_core = _REUSED_OF_CORE if machine.reuses_memory else _PAGES_OF_CORE
+    of_core = _REUSED_OF_CORE if reuses_memory and machine.reuses_memory else _PAGES_OF_CORE
     writing = of_core * machine.cpu.cores if processor else _WRITTEN * bandwidth
     memory = work.read / bandwidth + work.made / writing
     return work.operations / (SHARE * speed) + memory + _SECONDS_OF_CALL * work.calls, known

@@ -45,10 +45,14 @@ _JEMALLOC = "narenas:1,dirty_decay_ms:300,muzzy_decay_ms:0"
 mappings, without having the system find and clear pages for every tensor, which takes half of the time of a training."""
 
 
-def allocation() -> dict[str, str]:
-    """Variables that decide how workers allocate: by jemalloc where it is installed, else by glibc with mappings. What the user set stays."""
+def allocation(*, reuses_memory: bool) -> dict[str, str]:
+    """Variables that decide how a worker allocates. What the user set stays.
+
+    Args:
+        reuses_memory: By jemalloc where it is installed; else, and always where not, by glibc with mappings.
+    """
     found = dict(MAPPINGS)
-    library = find_jemalloc()
+    library = find_jemalloc() if reuses_memory else None
     if library is not None and "LD_PRELOAD" not in os.environ:
         found |= {"LD_PRELOAD": os.fspath(library), "MALLOC_CONF": _JEMALLOC}
     return {name: os.environ.get(name, value) for name, value in found.items()}
@@ -252,7 +256,7 @@ class Launcher:
         )
         expected = asdict(forecast) if forecast is not None else None
         jobs.intended(self._store, entry, json.dumps(order.settings), expected, self._executor.name)
-        handle = self._executor.launch(folder, _environment(order.threads))
+        handle = self._executor.launch(folder, _environment(order))
         jobs.launched(self._store, entry.id, handle.pid, handle.started)
         self._events.emit(
             "job.started",
@@ -277,11 +281,12 @@ class Launcher:
         )
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(order: Order) -> dict[str, str]:
     """Thread counts for every library that would otherwise take all cores and spin, and how memory is allocated."""
+    kind = find(order.kind)
     return {
-        **allocation(),
-        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        **allocation(reuses_memory=kind is not None and kind.reuses_memory and order.device == "cpu"),
+        **dict.fromkeys(_THREAD_VARIABLES, str(order.threads)),
         # Threads that spin while they wait cost the other jobs more than they give this one.
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",

@@ -77,7 +77,9 @@ def expected(
     model = facts_of(inputs, "model")
     shape, device = Shape.of(model), machine.devices[0]
     known = known and shape.certain
-    seconds, measured = seconds_for(work, machine, expected_precision(settings.precision, device, machine))
+    seconds, measured = seconds_for(
+        work, machine, expected_precision(settings.precision, device, machine), reuses_memory=True
+    )
     speed = "measured speed of this device" if measured else "a default speed of this device"
     width = spread + (0 if measured else 0.3) + (0 if known else 1.0)
     return Forecast(

@@ -213,6 +213,7 @@ class Dpo(ArtifactKind[DpoSettings]):
     run = "aifw.training.dpo:train"
     seeded = True
     shrinks = True
+    reuses_memory = True
     cores = "all"
     workload = "dpo"
     runs_on = ("cpu", "xpu", "cuda")
@@ -241,7 +242,7 @@ class Dpo(ArtifactKind[DpoSettings]):
         stated = [f"micro-batch {micro} (auto)"] if settings.micro_batch == "auto" else []
         if again:
             stated.append("blocks computed again in the backward pass")
-        seconds, measured = seconds_for(work, machine, precision)
+        seconds, measured = seconds_for(work, machine, precision, reuses_memory=True)
         starting = _SECONDS_TO_START + (_SECONDS_TO_COMPILE if settings.compile else 0.0)
         spread = (0.5 if measured else 0.8) + (0 if known else 1.0)
         return Forecast(

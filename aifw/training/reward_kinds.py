@@ -75,6 +75,7 @@ class Reward(ArtifactKind[RewardSettings]):
     run = "aifw.training.reward:train"
     seeded = True
     shrinks = True
+    reuses_memory = True
     cores = "all"
     workload = "lora_training"
     runs_on = ("cpu", "xpu", "cuda")

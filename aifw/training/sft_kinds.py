@@ -63,6 +63,7 @@ class Sft(ArtifactKind[SftSettings]):
     run = "aifw.training.sft:train"
     seeded = True
     shrinks = True
+    reuses_memory = True
     cores = "all"
     workload = "sft"
     runs_on = ("cpu", "xpu", "cuda")

@@ -72,6 +72,7 @@ class Kto(ArtifactKind[KtoSettings]):
     requires: ClassVar[Mapping[str, str]] = REQUIRES
     run = "aifw.training.kto:train"
     seeded = True
+    reuses_memory = True
     cores = "all"
     workload = "dpo"
     runs_on = ("cpu", "xpu", "cuda")
@@ -171,6 +172,7 @@ class Grpo(ArtifactKind[GrpoSettings]):
     run = "aifw.training.grpo:train"
     seeded = True
     shrinks = True
+    reuses_memory = True
     cores = "all"
     workload = "ppo"
     runs_on = ("cpu", "xpu", "cuda")
@@ -193,6 +195,7 @@ class Rloo(ArtifactKind[RlooSettings]):
     run = "aifw.training.rloo:train"
     seeded = True
     shrinks = True
+    reuses_memory = True
     cores = "all"
     workload = "ppo"
     runs_on = ("cpu", "xpu", "cuda")
