@@ -87,12 +87,14 @@ def run(case: Case, side: str, options: Mapping[str, Any], threads: int, device:
     return found
 
 
-def best_of_trl(case: Case, threads: int, device: str, precisions: Sequence[str]) -> tuple[dict[str, Any], list[Any]]:
+def best_of_trl(
+    case: Case, threads: int, device: str, precisions: Sequence[str], sizes: Sequence[int]
+) -> tuple[dict[str, Any], list[Any]]:
     """The fastest of a grid of TRL's options, by processor time of the training, and the whole grid."""
     grid = [
         {"precision": precision, "micro_batch": micro, "stored_reference": True}
         for precision in precisions
-        for micro in (1, 2, 4, 8)
+        for micro in sizes
     ]
     found = []
     for options in grid:
@@ -217,14 +219,23 @@ def main() -> None:
     parser.add_argument(
         "--precisions", nargs="+", default=["fp32", "bf16"], help="in TRL's grid; ours is measured in each"
     )
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 2, 4, 8], help="micro-batches in TRL's grid")
     parser.add_argument("--defaults", action="store_true", help="also TRL as it comes")
     parser.add_argument("--compile", action="store_true", help="also ours with torch.compile")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, default=Path("build/dpo"), help="where models are written and kept")
     parser.add_argument("--save", type=Path, help="write the measurements there, as JSON")
+    parser.add_argument("--from", dest="source", type=Path, nargs="+", help="measurements written by --save")
     parser.add_argument("--plot", type=Path, help="write a picture (PNG) there; needs matplotlib")
     arguments = parser.parse_args()
     memory_of.PAUSE_SECONDS = 0.02
+    if arguments.source:
+        found = [json.loads(path.read_text(encoding="utf-8")) for path in arguments.source]
+        together = {**found[0], "cases": [case for each in found for case in each["cases"]]}
+        print_report(together)
+        if arguments.plot:
+            write_plot(together, arguments.plot)
+        return
     report: dict[str, Any] = {
         "machine": machine(),
         "versions": packages(("aifw", "torch", "transformers", "peft", "trl", "accelerate")),
@@ -234,6 +245,8 @@ def main() -> None:
     for case in cases(arguments.cases, arguments.folder.resolve(), arguments.steps):
         for threads in arguments.threads:
             report["cases"].append(measure(case, threads, arguments))
+            if arguments.save:
+                arguments.save.write_text(json.dumps(report), encoding="utf-8")
     report["load_after"] = load()
     if arguments.save:
         arguments.save.write_text(json.dumps(report), encoding="utf-8")
@@ -250,7 +263,7 @@ def measure(case: Case, threads: int, arguments: argparse.Namespace) -> dict[str
         f"{case.name}, {threads} threads, {len(case.pairs)} pairs of {means[0]:.0f} + {means[1]:.0f} + {means[2]:.0f} tokens",
         file=sys.stderr,
     )
-    best, grid = best_of_trl(case, threads, arguments.device, arguments.precisions)
+    best, grid = best_of_trl(case, threads, arguments.device, arguments.precisions, arguments.sizes)
     sides: dict[str, tuple[str, dict[str, Any]]] = {
         "TRL, best": ("trl", best),
         "TRL, best, allocator": ("trl", {**best, "reuses_memory": True}),
