@@ -156,17 +156,24 @@ def _attempt(folder: Path, asked: Control, report: Callable[[str, Mapping[str, A
     except MemoryError:
         traceback.print_exc()
         return _failed("AIFW500", "out of memory", "give the job more memory, or make it smaller")
-    except OSError as error:
-        traceback.print_exc()
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return _failed(
-                NoSpace.code, "the disk is full; the job's last checkpoint is kept", "free some space and apply again"
-            )
-        return _failed("AIFW500", f"{type(error).__name__}: {error}", None)
     # The code of a kind may raise anything; whatever it is, it is the job's failure and is told as such.
     except Exception as error:  # noqa: BLE001
         traceback.print_exc()
+        if out_of_space(error):
+            return _failed(
+                NoSpace.code, "the disk is full; the job's last checkpoint is kept", "free some space and apply again"
+            )
+        if isinstance(error, OSError):
+            return _failed("AIFW500", f"{type(error).__name__}: {error}", None)
         return _failed("AIFW500", f"{type(error).__name__}: {error}", "`aifw logs` shows the whole traceback")
+
+
+def out_of_space(error: Exception) -> bool:
+    """Whether a disk is full or a quota used up. Libraries in other languages, safetensors among them, say it in words only."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    if isinstance(error, OSError):
+        return error.errno in numbers
+    return any(os.strerror(number) in str(error) for number in numbers)
 
 
 def _failed(code: str, message: str, hint: str | None) -> dict[str, Any]:
