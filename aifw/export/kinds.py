@@ -89,6 +89,15 @@ class ExportSettings(Settings):
             raise PydanticCustomError(
                 "calibration", "`calibration` is used by `precision: int8_full` only; remove one or change the other"
             )
+        if (
+            self.calibration is not None
+            and self.validation is not None
+            and self.calibration.data == self.validation.data
+        ):
+            raise PydanticCustomError(
+                "calibration",
+                "`calibration` and `validate` name the same pairs; calibrate on others, such as training pairs, or what is measured says too little",
+            )
         return self
 
 

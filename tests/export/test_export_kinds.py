@@ -71,6 +71,15 @@ def test_what_goes_together() -> None:
         ExportSettings.model_validate({"model": "m", "precision": "int8_full"})
     with pytest.raises(ValidationError, match="used by `precision: int8_full` only"):
         ExportSettings.model_validate({"model": "m", "calibration": {"data": "d"}})
+    with pytest.raises(ValidationError, match="name the same pairs"):
+        ExportSettings.model_validate(
+            {
+                "model": "m",
+                "precision": "int8_full",
+                "calibration": {"data": "p.heldout"},
+                "validate": {"data": "p.heldout"},
+            }
+        )
     with pytest.raises(ValidationError, match=r"must fit into `static\.prompts`"):
         DeploymentSettings.model_validate({"model": "m", "prompt_tokens": 600})
     with pytest.raises(ValidationError, match="at most `positions`"):
