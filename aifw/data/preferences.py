@@ -82,7 +82,7 @@ def _build(job: Job[PreferencesSettings], table: PairTable) -> None:
 
     likeness = table.likeness(settings.near_duplicates, tell)
     columns = table.columns()
-    kept = without_repetitions(columns, likeness, lost)
+    kept = without_repetitions(columns, likeness, settings.heldout, lost)
     repeated = len(table) - len(kept)
     found = split(columns, kept, likeness, settings.heldout, lost)
     found, sharing = _off_sealed(job, table, found, columns, likeness, sealed, lost)
