@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from aifw.export.deploy import chain, deploy, keeping, percentiles
 from aifw.export.kinds import DeploymentSettings
 from aifw.hardware.libraries.backend import backend_for
 from aifw.job import Control, Input, Job
-from aifw.models.openvino_model import load_openvino
+from aifw.models.openvino_model import OpenvinoLanguageModel, load_openvino
 
 SMALL = {"requests": 3, "prompt_tokens": 5, "tokens": 4, "precision": "fp32"}
 
@@ -89,6 +89,34 @@ def test_a_device_that_cannot_compile_is_passed_over(
     assert notes == ["cpu was passed over: the model cannot be compiled for cpu: out of tiles"]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("Exception from src/infer.cpp:1:\nshape is too large"), "shape is too large"),
+        (RuntimeError(""), "RuntimeError"),
+        (AssertionError("keys and values are joined"), "keys and values are joined"),
+    ],
+)
+def test_a_device_that_refuses_what_is_asked_of_it_is_passed_over(
+    error: Exception, said: str, exported: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = OpenvinoLanguageModel.read
+    asked: list[int] = []
+
+    def read(decoder: OpenvinoLanguageModel, tokens: Sequence[int]) -> Any:
+        asked.append(len(tokens))
+        if len(asked) == 1:
+            raise error
+        return really(decoder, tokens)
+
+    monkeypatch.setattr(OpenvinoLanguageModel, "read", read)
+    monkeypatch.setattr("aifw.export.deploy.chain", lambda *_: ["cpu", "cpu"])
+    job, notes = _job(tmp_path, exported("int8"))
+    deploy(job)
+    assert asked[:3] == [SMALL["prompt_tokens"], SMALL["prompt_tokens"], 1]
+    assert notes == [f"cpu was passed over: {said}"]
+
+
 def test_no_device_is_left(exported: Callable[[str], Path], tmp_path: Path) -> None:
     job, _ = _job(tmp_path, exported("int8"), device="npu", devices=["npu"])
     with pytest.raises(
@@ -131,8 +159,9 @@ def test_it_stops_when_asked(exported: Callable[[str], Path], tmp_path: Path) ->
     ("device", "wanted", "tried"),
     [
         ("npu", ("npu", "xpu", "cpu"), ["npu", "xpu:0", "cpu"]),
-        ("xpu:1", ("npu", "xpu", "cpu"), ["xpu:1", "cpu"]),
-        ("cpu", ("npu", "xpu", "cpu"), ["cpu"]),
+        ("xpu:1", ("npu", "xpu", "cpu"), ["xpu:1", "npu", "cpu"]),
+        ("cpu", ("npu", "xpu", "cpu"), ["cpu", "npu", "xpu:0"]),
+        ("npu", ("cpu", "xpu", "npu"), ["npu", "cpu", "xpu:0"]),
         ("cpu", ("npu",), ["npu"]),
     ],
 )
