@@ -9,6 +9,7 @@ import gc
 import json
 import shutil
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -265,7 +266,7 @@ class _Export:
             self.job.progress(self.steps - 1 + done / total, self.steps, "part")
 
         closeness = measure(model, compressed, encoded.tokens, settings, ends_of_turn(out, model.tokenizer), tell)
-        if not closeness.perplexity_after < float("inf"):
+        if not all(map(isfinite, (closeness.perplexity_before, closeness.perplexity_after, closeness.kl))):
             raise JobError(f"the model exported from {self.source.address} gives logits that are not numbers")
         source = self.job.inputs["validate.data"]
         data = {"address": source.address, "digest": source.digest}

@@ -146,8 +146,8 @@ def _longest(settings: ExportSettings) -> float:
 class Deployment(Output):
     """A model tried on the device it is for. `smoke.json`: device, what was tried before it and why that failed, latency percentiles.
 
-    Facts: `model` (digest), `device`, `target`, `shapes` (dynamic or static), `fell_back` (why, by device), `first_token_p50`,
-    `first_token_p95`, `token_p50`, `token_p95` (seconds), `samples`.
+    Facts: `model` (digest), `device`, `target`, `precision`, `shapes` (dynamic or static), `passed_over` (why, by device); of
+    `first_token` and `token` each `_p50`, `_p95`, `_p99` (seconds; the last `too few` below a thousand samples) and `_samples`.
     """
 
     name = "deployment"

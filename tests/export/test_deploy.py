@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from aifw.errors import JobError, JobStopped
 from aifw.export.deploy import chain, deploy, keeping, percentiles
-from aifw.export.kinds import DeploymentSettings
+from aifw.export.kinds import Deployment, DeploymentSettings
 from aifw.hardware.libraries.backend import backend_for
 from aifw.job import Control, Input, Job
 from aifw.models.openvino_model import OpenvinoLanguageModel, load_openvino
@@ -55,6 +55,10 @@ def test_on_the_processor(shapes: str, exported: Callable[[str], Path], tmp_path
     facts = job.facts["deployment"]
     assert facts["token_p95"] == rest["p95"]
     assert facts["model"] == "abc"
+    assert (facts["passed_over"], facts["first_token_samples"], facts["token_samples"]) == ({}, 3, 9)
+    documented = Deployment.__doc__ or ""
+    names = {name.removeprefix("first_token").removeprefix("token") or name for name in facts}
+    assert all(f"`{name}`" in documented for name in names - {"summary"})
     assert facts["summary"].startswith("cpu, first token ")
 
 
