@@ -243,3 +243,22 @@ def test_of_many_liked_answers_the_same_few_are_kept_in_any_order():
         assert kept == [each.good for each in other.within(table)]
         table.close()
     assert len(kept) == 1004
+
+
+def test_liked_answers_that_differ_in_the_roles_before_them_alone_are_told_apart():
+    """They have the same hash and conversation, and the heap must not go on to compare the answers themselves."""
+    texts = ("hello", "what about the pump", "why")
+    good = [
+        GoodAnswer("c", tuple(zip(roles, texts, strict=True)), "because")
+        for roles in (("user", "assistant", "user"), ("user", "user", "user"))
+    ]
+    assert not is_heldout(good[0].opening, 0.01)
+    kept = []
+    for order in (good, good[::-1]):
+        sample = LikedSample(1, 0.01)
+        sample.add(order)
+        with tempfile.TemporaryDirectory() as folder:
+            table = PairTable(Path(folder))
+            kept.append([each.good for each in sample.within(table)])
+            table.close()
+    assert kept[0] == kept[1] == sorted(good, key=lambda each: each.messages)
