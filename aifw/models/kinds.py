@@ -208,6 +208,7 @@ class SimulatedPairs(ArtifactKind[SimulatedPairsSettings]):
     """Training pairs with some more that a model made: two answers to a prompt at two temperatures, the better one by a stated score."""
 
     name = "simulated_pairs"
+    version = 2
     section = "datasets"
     settings = SimulatedPairsSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {"train": PreferencePairs, "report": SimulationReport}
