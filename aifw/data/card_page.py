@@ -141,8 +141,8 @@ def _duplicates(found: Mapping[str, Any]) -> Iterable[str]:
     certainty = f"misses one in {1 / missed:,.0f} pairs of texts just at the threshold" if missed else "misses none"
     skipped = found["comparisons_skipped"]
     yield (
-        f"<p>{pairs['repeated']:,} of {pairs['judged']:,} pairs ({pairs['rate']:.1%}) say what a surer one says, or its opposite, and were"
-        f" dropped. Nearly: an overlap of {found['threshold']:.0%} of 5-character shingles. {escape(found['method'])};"
+        f"<p>{pairs['repeated']:,} of {pairs['judged']:,} pairs ({pairs['rate']:.1%}) say what a surer or a held-out one says, or its"
+        f" opposite, and were dropped. Nearly: an overlap of {found['threshold']:.0%} of 5-character shingles. {escape(found['method'])};"
         f" {certainty}{f'; {skipped:,} comparisons of very common texts left out' if skipped else ''}.</p>"
     )
 
