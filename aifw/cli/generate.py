@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -18,9 +19,6 @@ from aifw.errors import ExitStatus, UsageError
 
 if TYPE_CHECKING:
     from aifw.state.store import Store
-
-_GRAPH = "openvino_model.xml"
-"""What tells a model of OpenVINO from one in safetensors; see `aifw.models.kinds`."""
 
 
 @click.command()
@@ -125,7 +123,7 @@ def find_model(store: Store, name: str) -> tuple[str, Path]:
     """What to call a language model in the store, and its folder.
 
     Raises:
-        UsageError: Nothing of that name was made, or what was made is no language model, or several are.
+        UsageError: Nothing of that name was made, or what was made is gone or no language model, or several are.
     """
     from aifw.state.reading import bindings, known_addresses, outputs
 
@@ -134,8 +132,10 @@ def find_model(store: Store, name: str) -> tuple[str, Path]:
     short = [each for each in addresses if each.rpartition(".")[2] == plain]
     if plain in aliases and (name.startswith("@") or not short):
         pointer = aliases[plain]
+        _there(store, pointer.artifact, f"{pointer.label}, which @{plain} points to,")
+        rows = store.rows("select kind from artifact where digest = ?", pointer.artifact)
         folder = store.artifacts.path(pointer.artifact) / pointer.output
-        if not _is_model(folder):
+        if not _is_model(rows[0][0] if rows else "", pointer.output, folder):
             raise UsageError(f"@{plain} points to {pointer.label}, which is no language model")
         return pointer.label, folder
     known = [*addresses, *(f"@{alias}" for alias in aliases)]
@@ -143,9 +143,10 @@ def find_model(store: Store, name: str) -> tuple[str, Path]:
     bound = bindings(store).get(address)
     if bound is None or not bound.artifact:
         raise UsageError(f"`{address}` has not been made", hint="`aifw apply` makes it")
+    _there(store, bound.artifact, f"what `{address}` made")
     made = [each for each in outputs(store, bound.artifact) if output in {None, each}]
     folders = {each: store.artifacts.path(bound.artifact) / each for each in made}
-    models = {each: folder for each, folder in folders.items() if _is_model(folder)}
+    models = {each: folder for each, folder in folders.items() if _is_model(bound.kind, each, folder)}
     if len(models) == 1:
         each, folder = models.popitem()
         return f"{address}.{each}" if len(made) > 1 else address, folder
@@ -175,7 +176,27 @@ def _listed(address: str, names: Mapping[str, Path]) -> str:
     return ", ".join(f"{address}.{each}" for each in names)
 
 
-def _is_model(folder: Path) -> bool:
-    if not (folder / "config.json").is_file():
+def _there(store: Store, artifact: str, what: str) -> None:
+    if not store.artifacts.path(artifact).is_dir():
+        raise UsageError(
+            f"{what} is gone: artifact {artifact[:12]} was collected or deleted", hint="`aifw apply` makes it again"
+        )
+
+
+def _is_model(kind: str, output: str, folder: Path) -> bool:
+    """Whether a kind says that an output is a language model; of a kind that is not installed here, whether it looks like one."""
+    from aifw.kind import find
+    from aifw.models.kinds import OPENVINO_GRAPH, LanguageModelOutput
+
+    known = find(kind)
+    if known is not None:
+        made = known.produces.get(output)
+        return made is not None and issubclass(made, LanguageModelOutput)
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        architectures = config.get("architectures") or []
+    except (OSError, ValueError, AttributeError):
         return False
-    return (folder / _GRAPH).is_file() or any(folder.glob("*.safetensors"))
+    if not any(str(each).endswith("ForCausalLM") for each in architectures):
+        return False
+    return (folder / OPENVINO_GRAPH).is_file() or any(folder.glob("*.safetensors"))

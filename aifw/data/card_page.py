@@ -56,7 +56,7 @@ def page(card: Mapping[str, Any]) -> str:
         *_losses(card),
         *_lengths(card["lengths"]),
         *_duplicates(card["duplicates"]),
-        *_leaks(card["leaks"], card["largest_cluster"]),
+        *_leaks(card["leaks"], card["largest_cluster"], card["duplicates"]["comparisons_skipped"]),
         *_trust(card),
         *_guessing(card["guessing"]),
         *_examples(card["examples"]),
@@ -141,21 +141,25 @@ def _duplicates(found: Mapping[str, Any]) -> Iterable[str]:
     certainty = f"misses one in {1 / missed:,.0f} pairs of texts just at the threshold" if missed else "misses none"
     skipped = found["comparisons_skipped"]
     yield (
-        f"<p>{pairs['repeated']:,} of {pairs['judged']:,} pairs ({pairs['rate']:.1%}) say what a surer one says, or its opposite, and were"
-        f" dropped. Nearly: an overlap of {found['threshold']:.0%} of 5-character shingles. {escape(found['method'])};"
+        f"<p>{pairs['repeated']:,} of {pairs['judged']:,} pairs ({pairs['rate']:.1%}) say what a surer or a held-out one says, or its"
+        f" opposite, and were dropped. Nearly: an overlap of {found['threshold']:.0%} of 5-character shingles. {escape(found['method'])};"
         f" {certainty}{f'; {skipped:,} comparisons of very common texts left out' if skipped else ''}.</p>"
     )
 
 
-def _leaks(found: Mapping[str, Any], largest: int) -> Iterable[str]:
+def _leaks(found: Mapping[str, Any], largest: int, skipped: int) -> Iterable[str]:
     yield "<h2>Leaks</h2>"
+    share = "share nothing" if not skipped else "share nothing that was found, but not everything was compared"
+    left_out = f", with {skipped:,} comparisons of very common texts left out" if skipped else ""
     yield (
-        f"<p>Train and held-out share nothing; compared were {escape(found['between_sides'])}. The largest cluster has"
+        f"<p>Train and held-out {share}; compared were {escape(found['between_sides'])}{left_out}. The largest cluster has"
         f" {largest:,} conversations.</p>"
     )
     if found["sealed"]:
         rows = [(name, f"{count:,}") for name, count in found["sealed"].items()]
         yield from _table(("sealed set", "training pairs that shared something with it, and were dropped"), rows)
+        if skipped:
+            yield "<p>With sealed sets, too, not everything was compared.</p>"
     else:
         yield "<p>No other set was named as sealed.</p>"
 

@@ -23,7 +23,7 @@ are never measured against the clock: the same data give the same pairs tomorrow
 
 **Agreement.** Votes are taken as independent, so their log-odds add up; the confidence of a pair is the logistic function of the
 sum. Raters who agree make it rise, raters who contradict each other make it fall, and votes that cancel out leave no pair. Only the last
-judgement of a rater on the same thing counts.
+judgement of a rater on the same thing counts, of comparisons and corrections in all conversations together.
 """
 
 from __future__ import annotations

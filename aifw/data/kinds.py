@@ -174,7 +174,7 @@ class Preferences(ArtifactKind[PreferencesSettings]):
     """Preference pairs from feedback: deduplicated, split without leaks, with a data card."""
 
     name = "preferences"
-    version = 2
+    version = 3
     section = "datasets"
     settings = PreferencesSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {

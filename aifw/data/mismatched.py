@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aifw.data.near_duplicates import stable_hash
 from aifw.data.pair_table import SALT, Columns, Likeness, PairTable
-from aifw.data.pairs import GoodAnswer, Pair
+from aifw.data.pairs import GoodAnswer, Messages, Pair
 from aifw.data.split import Split, is_heldout
 
 
@@ -32,7 +32,7 @@ class LikedSample:
     def __init__(self, wanted: int, share: float) -> None:
         self._most = 4 * wanted + 1000 if wanted else 0
         self._share = share
-        self._kept: list[tuple[int, str, GoodAnswer]] = []
+        self._kept: list[tuple[int, str, Messages, str, GoodAnswer]] = []
 
     def add(self, good: Iterable[GoodAnswer]) -> None:
         """Look at some more."""
@@ -41,8 +41,8 @@ class LikedSample:
         for each in good:
             if is_heldout(each.opening, self._share):
                 continue
-            # The heap's first is the one to go next, so both are turned round.
-            entry = (-stable_hash(SALT, each.context, each.answer), each.conversation, each)
+            # The heap's first is the one to go next, so the hash is turned round. Messages that differ in their roles alone share it.
+            entry = (-stable_hash(SALT, each.context, each.answer), each.conversation, each.messages, each.answer, each)
             if len(self._kept) < self._most:
                 heapq.heappush(self._kept, entry)
             else:
@@ -50,10 +50,9 @@ class LikedSample:
 
     def within(self, table: PairTable) -> list[Liked]:
         """What was kept, by hash; its texts are added to the table, to be compared with the others there."""
-        ordered = sorted(self._kept, key=lambda entry: (-entry[0], entry[1]))
+        ordered = sorted(self._kept, key=lambda entry: (-entry[0], *entry[1:4]))
         return [
-            Liked(good, table.contexts.number(good.context), table.answers.number(good.answer))
-            for _, _, good in ordered
+            Liked(good, table.contexts.number(good.context), table.answers.number(good.answer)) for *_, good in ordered
         ]
 
 

@@ -177,23 +177,24 @@ def collect(events: Iterable[Event]) -> Collected:
     """
     said = Collected()
     latest: dict[tuple[Any, ...], Event] = {}
+    found_in: defaultdict[tuple[Any, ...], set[str]] = defaultdict(set)
     for event in events:
         said.events[event["kind"]] += 1
-        answers = sorted((event["answer_a"], event["answer_b"])) if event["kind"] == "comparison" else [event["answer"]]
-        subject = (event["kind"], event["conversation"], event["rater"], messages_of(event), *answers)
+        subject = _subject(event)
+        found_in[subject].add(event["conversation"])
         former = latest.get(subject)
         if former is not None:
             said.lost["judged again later by the same rater"] += 1
         if former is None or (event["time"], event["id"]) > (former["time"], former["id"]):
             latest[subject] = event
     single: defaultdict[tuple[str, str, Messages], Ratings] = defaultdict(lambda: defaultdict(dict))
-    for event in latest.values():
+    for subject, event in latest.items():
         messages, conversation = messages_of(event), event["conversation"]
         if event["kind"] == "comparison":
-            _compare(said, event)
+            _compare(said, event, found_in[subject])
         elif event["kind"] == "correction":
             corrected = event["corrected"].strip()
-            _vote(said, messages, conversation, corrected, event["answer"], CORRECTION, "correction", [event])
+            _vote(said, messages, found_in[subject], corrected, event["answer"], CORRECTION, "correction", [event])
             said.good[GoodAnswer(conversation, messages, corrected)] = None
         else:
             single[event["kind"], conversation, messages][event["answer"].strip()][event["rater"]] = event
@@ -203,8 +204,20 @@ def collect(events: Iterable[Event]) -> Collected:
         said.lost.update(unused)
         said.good.update((GoodAnswer(conversation, messages, answer), None) for answer in liked)
         for better, worse, reliability, made_of in found:
-            _vote(said, messages, conversation, better, worse, reliability, source, made_of)
+            _vote(said, messages, {conversation}, better, worse, reliability, source, made_of)
     return said
+
+
+def _subject(event: Event) -> tuple[Any, ...]:
+    """What a rater has one word on: the last counts.
+
+    A comparison or a correction says the same in whichever conversation it is made; thumbs and stars are paired within one.
+    """
+    kind = event["kind"]
+    names = ("answer_a", "answer_b") if kind == "comparison" else ("answer",)
+    answers = sorted(event[name].strip() for name in names)
+    within = "" if kind in {"comparison", "correction"} else event["conversation"]
+    return (kind, within, event["rater"], messages_of(event), *answers)
 
 
 def messages_of(event: Event) -> Messages:
@@ -216,7 +229,7 @@ def messages_of(event: Event) -> Messages:
 def _vote(
     said: Collected,
     messages: Messages,
-    conversation: str,
+    conversations: set[str],
     better: str,
     worse: str,
     reliability: float,
@@ -228,20 +241,20 @@ def _vote(
     ballot = said.ballots[messages, first, second]
     raters = tuple(sorted({event["rater"] for event in made_of}))
     ballot.votes.append(Vote(reliability, better == first, source, raters, min(event["time"] for event in made_of)))
-    ballot.conversations.add(conversation)
+    ballot.conversations |= conversations
 
 
-def _compare(said: Collected, event: Event) -> None:
+def _compare(said: Collected, event: Event, conversations: set[str]) -> None:
     messages, conversation = messages_of(event), event["conversation"]
     if event["preferred"] == "tie":
         first, second = sorted((event["answer_a"].strip(), event["answer_b"].strip()))
         ballot = said.ballots[messages, first, second]
         ballot.ties.append(event["time"])
-        ballot.conversations.add(conversation)
+        ballot.conversations |= conversations
         return
     better = event["answer_" + event["preferred"]]
     worse = event["answer_" + ("b" if event["preferred"] == "a" else "a")]
-    _vote(said, messages, conversation, better, worse, COMPARISON, "comparison", [event])
+    _vote(said, messages, conversations, better, worse, COMPARISON, "comparison", [event])
     said.good[GoodAnswer(conversation, messages, better.strip())] = None
 
 

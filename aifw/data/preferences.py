@@ -81,8 +81,14 @@ def _build(job: Job[PreferencesSettings], table: PairTable) -> None:
         job.obey()
 
     likeness = table.likeness(settings.near_duplicates, tell)
+    skipped = _skipped(likeness)
+    if skipped:
+        others = f" and with {' and '.join(names.values())}" if names else ""
+        job.note(
+            f"not everything was compared with each other{others}: {skipped:,} comparisons of very common texts were left out"
+        )
     columns = table.columns()
-    kept = without_repetitions(columns, likeness, lost)
+    kept = without_repetitions(columns, likeness, settings.heldout, lost)
     repeated = len(table) - len(kept)
     found = split(columns, kept, likeness, settings.heldout, lost)
     found, sharing = _off_sealed(job, table, found, columns, likeness, sealed, lost)
@@ -247,6 +253,11 @@ def _write(
             file.write(encode(pair.row(f"{found.cluster_of(pair.conversations[0]):016x}")) + "\n")
 
 
+def _skipped(likeness: Likeness) -> int:
+    """Comparisons of texts that were left out."""
+    return likeness.contexts.skipped + likeness.answers.skipped
+
+
 def _check_no_leak(job: Job[PreferencesSettings], found: Split, columns: Columns, likeness: Likeness) -> str:
     """Compare the two sides once more, as they were written, before anything is trained on them; what was compared.
 
@@ -261,7 +272,7 @@ def _check_no_leak(job: Job[PreferencesSettings], found: Split, columns: Columns
         raise JobError("train and held-out share a cluster", hint=hint)
     if not (likeness.contexts.exact and likeness.answers.exact):
         # Other bands would find a few more of the pairs just at the threshold; the card states how many are missed.
-        return "conversations and clusters"
+        return "conversations and clusters" + (", but not all texts" if _skipped(likeness) else "")
     try:
         check_sealed(
             job.output("train"),

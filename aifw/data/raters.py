@@ -40,11 +40,17 @@ class Agreement:
         self._items = 0
 
     def add(self, votes: Sequence[Vote]) -> None:
-        """The votes on one pair. Those that several raters made together say nothing of any of them."""
-        single = [vote for vote in votes if len(vote.raters) == 1]
-        if len({vote.raters for vote in single}) < 2:
+        """The votes on one pair, of each rater the last one: nobody is compared with themselves.
+
+        Those that several raters made together say nothing of any of them.
+        """
+        last: dict[tuple[str, ...], Vote] = {}
+        for vote in sorted(votes, key=lambda vote: (vote.time, vote.reliability, vote.for_first)):
+            if len(vote.raters) == 1:
+                last[vote.raters] = vote
+        if len(last) < 2:
             return
-        for vote in single:
+        for vote in last.values():
             self._item.append(self._items)
             self._rater.append(self._names.setdefault(vote.raters[0], len(self._names)))
             self._odds.append(np.log(vote.reliability / (1 - vote.reliability)))

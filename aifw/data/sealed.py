@@ -9,7 +9,7 @@ import json
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,12 @@ THRESHOLD = 0.8
 """Jaccard index from which texts count as the same where nothing else is set."""
 
 _SHOWN = 60
+
+Note = Callable[[str], None]
+
+
+def _silent(_text: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,12 @@ def leaked(found: Counter[str], pairs: int, example: str, threshold: float) -> S
 
 
 def check_sealed(
-    pairs: Path, sealed: Mapping[str, Path], *, threshold: float = THRESHOLD, scratch: Path | None = None
+    pairs: Path,
+    sealed: Mapping[str, Path],
+    *,
+    threshold: float = THRESHOLD,
+    scratch: Path | None = None,
+    note: Note = _silent,
 ) -> int:
     """Refuse to go on if a training pair shares a nearly identical prompt or answer with a sealed set.
 
@@ -141,6 +152,7 @@ def check_sealed(
         sealed: Folders of `PreferencePairs` nobody may train on, by the name a user knows them by; at least one.
         threshold: Jaccard index of 5-character shingles from which texts count as the same.
         scratch: Folder for temporary files.
+        note: Called with a sentence where not everything was compared.
 
     Returns:
         How many pairs were checked.
@@ -149,7 +161,7 @@ def check_sealed(
         SealedDataLeaked: They share something; sets and counts are named.
         InputInvalid: A row is broken.
     """
-    sharing, texts = _compared(read_texts(pairs), sealed, threshold, scratch)
+    sharing, texts = _compared(read_texts(pairs), sealed, threshold, scratch, note)
     counts = Counter({name: int(shared.sum()) for name, shared in sharing.items()})
     size = len(next(iter(sharing.values()), ()))
     if counts.total():
@@ -158,19 +170,24 @@ def check_sealed(
 
 
 def touching(
-    pairs: Iterable[Texts], sealed: Mapping[str, Path], *, threshold: float = THRESHOLD, scratch: Path | None = None
+    pairs: Iterable[Texts],
+    sealed: Mapping[str, Path],
+    *,
+    threshold: float = THRESHOLD,
+    scratch: Path | None = None,
+    note: Note = _silent,
 ) -> npt.NDArray[np.bool_]:
     """Which pairs share a nearly identical prompt or answer with any of the sealed sets; arguments as of `check_sealed`.
 
     Raises:
         InputInvalid: A row of a sealed set is broken.
     """
-    sharing, _ = _compared(pairs, sealed, threshold, scratch)
+    sharing, _ = _compared(pairs, sealed, threshold, scratch, note)
     return np.asarray(np.any([*sharing.values()], axis=0))
 
 
 def _compared(
-    pairs: Iterable[Texts], sealed: Mapping[str, Path], threshold: float, scratch: Path | None
+    pairs: Iterable[Texts], sealed: Mapping[str, Path], threshold: float, scratch: Path | None, note: Note
 ) -> tuple[dict[str, npt.NDArray[np.bool_]], str]:
     """For each set which pairs share something with it; the prompt of the first that does."""
     with TemporaryDirectory(prefix=f"sealed-{os.getpid()}-", dir=scratch) as name:
@@ -183,7 +200,13 @@ def _compared(
                 for column, text in zip(columns[1:], texts.answers, strict=True):
                     column.append(answers.number(text))
             # Other hash functions than those the pairs were made with, so that what these missed is not missed again.
-            roots = [table.clusters(threshold, seed="sealed").roots for table in (contexts, answers)]
+            found = [table.clusters(threshold, seed="sealed") for table in (contexts, answers)]
+            roots = [each.roots for each in found]
+            skipped = sum(each.skipped for each in found)
+            if skipped:
+                note(
+                    f"not everything was compared with {' and '.join(sealed)}: {skipped:,} comparisons of very common texts were left out"
+                )
             numbers = [np.frombuffer(column, np.int32) for column in columns]
             sharing = closed.sharing(roots[0], roots[1], numbers[0], numbers[1], numbers[2])
             first = min((int(np.argmax(shared)) for shared in sharing.values() if shared.any()), default=None)

@@ -48,8 +48,17 @@ class Split:
         return name
 
 
-def without_repetitions(columns: Columns, likeness: Likeness, lost: Counter[str]) -> Rows:
+def without_repetitions(columns: Columns, likeness: Likeness, heldout: float, lost: Counter[str]) -> Rows:
     """Keep of pairs that say nearly the same the one we are surest of; drop those that say the opposite of a surer one.
+
+    One that is held out goes before any that is not, however sure we are: what was held out once must not be trained on because
+    confidence changed.
+
+    Args:
+        columns: Of all pairs.
+        likeness: Among their texts.
+        heldout: Share.
+        lost: Counts what is dropped.
 
     Returns:
         Positions, ascending.
@@ -57,14 +66,17 @@ def without_repetitions(columns: Columns, likeness: Likeness, lost: Counter[str]
     context = likeness.contexts.roots[columns.context]
     chosen, rejected = likeness.answers.roots[columns.chosen], likeness.answers.roots[columns.rejected]
     low, high = np.minimum(chosen, rejected), np.maximum(chosen, rejected)
-    order = np.lexsort((columns.id, -columns.confidence, high, low, context))
+    train = columns.opening >= limit(heldout)
+    order = np.lexsort((columns.id, -columns.confidence, train, high, low, context))
     first = np.ones(len(order), bool)
     first[1:] = False
     for column in (context, low, high):
         first[1:] |= column[order[1:]] != column[order[:-1]]
     surest = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))] if len(order) else order
     opposite = ~first & (chosen[order] != chosen[surest])
-    lost["opposite of a surer pair"] += int(opposite.sum())
+    held = opposite & train[order] & ~train[surest]
+    lost["opposite of a held-out pair"] += int(held.sum())
+    lost["opposite of a surer pair"] += int((opposite & ~held).sum())
     lost["near-duplicate of another pair"] += int((~first & ~opposite).sum())
     return np.sort(order[first])
 

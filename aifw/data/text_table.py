@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from aifw.data.near_duplicates import Clusters, near_pairs, normalised, overlap,
 
 _BATCH = 256
 _REMEMBERED = 512
+_TELL_EVERY = 2_000
 
 Roots = npt.NDArray[np.int32]
 
@@ -48,6 +49,58 @@ class Found:
     exact: bool
     missed: float
     skipped: int = 0
+
+
+class _Window:
+    """The newest texts of a group that share a band's key, which each further one is compared with.
+
+    Groups can be of all texts there are, where these are made from a template, so no text is compared with more than `MOST_COMPARED`
+    others: where there are more, one of each cluster stays, and of these the newest.
+
+    Args:
+        clusters: Joined where texts are near.
+        threshold: Jaccard index.
+        shingles_of: A text by its number.
+    """
+
+    def __init__(self, clusters: Clusters, threshold: float, shingles_of: Callable[[int], frozenset[str]]) -> None:
+        self._clusters = clusters
+        self._threshold = threshold
+        self._shingles_of = shingles_of
+        self._kept: list[int] = []
+        self._gone: Counter[int] = Counter()
+        """Texts that are no longer in the window, by the root of their cluster."""
+        self._all_gone = 0
+        self.skipped = 0
+        """Comparisons of texts in different clusters that were left out."""
+
+    def add(self, number: int) -> None:
+        """Join a text with those it is near to."""
+        clusters = self._clusters
+        root = clusters.root(number)
+        for other in reversed(self._kept):
+            theirs = clusters.root(other)
+            if theirs == root or overlap(self._shingles_of(number), self._shingles_of(other)) < self._threshold:
+                continue
+            clusters.join(number, other)
+            root, former = min(root, theirs), max(root, theirs)
+            if former in self._gone:
+                self._gone[root] += self._gone.pop(former)
+        self.skipped += self._all_gone - self._gone[root]
+        self._kept.append(number)
+        if len(self._kept) > MOST_COMPARED:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        newest: dict[int, int] = {}
+        for number in reversed(self._kept):
+            root = self._clusters.root(number)
+            if root in newest or len(newest) == MOST_COMPARED:
+                self._gone[root] += 1
+                self._all_gone += 1
+            else:
+                newest[root] = number
+        self._kept = [*reversed(newest.values())]
 
 
 class TextTable:
@@ -140,29 +193,19 @@ class TextTable:
                 remembered.popitem(last=False)
             return known
 
+        done = 0
         for band in range(bands.count):
             for group in bands.candidates(band):
-                for position, number in enumerate(group):
-                    skipped += self._compare(number, group[:position], clusters, threshold, of)
-            tell(self._size * (1 + (band + 1) / bands.count), 2 * self._size)
+                window = _Window(clusters, threshold, of)
+                for number in group:
+                    window.add(number)
+                    done += 1
+                    if done % _TELL_EVERY == 0:
+                        tell(self._size + done / bands.count, 2 * self._size)
+                skipped += window.skipped
+            done = self._size * (band + 1)
+            tell(self._size + done / bands.count, 2 * self._size)
         return skipped
-
-    @staticmethod
-    def _compare(
-        number: int,
-        others: list[int],
-        clusters: Clusters,
-        threshold: float,
-        shingles_of: Callable[[int], frozenset[str]],
-    ) -> int:
-        """Join a text with those it is near to; how many were not looked at."""
-        apart = [other for other in reversed(others) if clusters.root(other) != clusters.root(number)]
-        for other in apart[:MOST_COMPARED]:
-            if clusters.root(other) == clusters.root(number):
-                continue
-            if overlap(shingles_of(number), shingles_of(other)) >= threshold:
-                clusters.join(number, other)
-        return sum(clusters.root(other) != clusters.root(number) for other in apart[MOST_COMPARED:])
 
     def _batches(self) -> Iterator[list[str]]:
         cursor = self._connection.execute("SELECT plain FROM texts ORDER BY number")

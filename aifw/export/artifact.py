@@ -9,6 +9,7 @@ import gc
 import json
 import shutil
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def export(
     inputs = {"model": Input(model.name, model, {})}
     for field, folder in (("validate", data), ("calibration", calibration)):
         if folder is not None:
-            settings[field] = {**(settings.get(field) or {}), "data": "data"}
+            settings[field] = {**(settings.get(field) or {}), "data": field}
             inputs[f"{field}.data"] = Input(folder.name, folder)
     try:
         checked = ExportSettings.model_validate({"model": "model", **settings})
@@ -114,6 +115,7 @@ class _Export:
         use_threads(self.job.threads)
         _refuse(self.source.path, self.source.address)
         out = self.job.output(self.output)
+        self.refuse_shared()
         self.tell()
         with quiet():
             model = load(self.source.path)
@@ -130,6 +132,22 @@ class _Export:
             self.describe(out, difference, noted)
             if self.settings.validation is not None:
                 self.validate(model, out)
+
+    def refuse_shared(self) -> None:
+        """Raise `InputInvalid` where ranges would be found on what is validated on."""
+        calibration, validation = self.settings.calibration, self.settings.validation
+        if calibration is None or validation is None:
+            return
+        found, held = self.job.inputs["calibration.data"], self.job.inputs["validate.data"]
+        shared = {pair.id for pair in choose(read_pairs(found.path), calibration.texts)}
+        shared &= {pair.id for pair in choose(read_pairs(held.path), validation.max_items)}
+        if shared or (found.digest and found.digest == held.digest):
+            what = f"{len(shared):,} pairs" if shared else "the same data"
+            raise InputInvalid(
+                f"`calibration` ({found.address}) and `validate` ({held.address}) use {what} in common,"
+                " so the model would be measured on what its ranges were found on",
+                hint="calibrate on training pairs and validate on held-out ones",
+            )
 
     def tell(self) -> None:
         self.job.obey()
@@ -248,7 +266,7 @@ class _Export:
             self.job.progress(self.steps - 1 + done / total, self.steps, "part")
 
         closeness = measure(model, compressed, encoded.tokens, settings, ends_of_turn(out, model.tokenizer), tell)
-        if not closeness.perplexity_after < float("inf"):
+        if not all(map(isfinite, (closeness.perplexity_before, closeness.perplexity_after, closeness.kl))):
             raise JobError(f"the model exported from {self.source.address} gives logits that are not numbers")
         source = self.job.inputs["validate.data"]
         data = {"address": source.address, "digest": source.digest}

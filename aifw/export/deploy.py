@@ -23,7 +23,7 @@ from aifw.hardware.libraries.versions import OPENVINO, installed_versions
 from aifw.job import Job
 from aifw.models.answer import Decoder
 from aifw.models.load import quiet
-from aifw.models.openvino_model import Compile, load_openvino
+from aifw.models.openvino_model import Compile, first_line, load_openvino
 from aifw.units import format_seconds
 
 FORMAT_VERSION = 1
@@ -88,15 +88,15 @@ def deploy(job: Job[DeploymentSettings]) -> None:
 
 
 def chain(device: str, wanted: Sequence[str]) -> list[str]:
-    """Devices to try: from the one the plan chose on, or all that are wanted where it chose another.
+    """Devices to try: the one the plan chose, then all others that are wanted, in the order of the user.
 
     Args:
         device: Of the job: `xpu:0`.
         wanted: Families, best first.
     """
     family = device.partition(":")[0]
-    rest = list(wanted[wanted.index(family) :]) if family in wanted else list(wanted)
-    return [device if each == family else f"{each}:0" if each == "xpu" else each for each in rest]
+    tried = [family, *(each for each in wanted if each != family)] if family in wanted else wanted
+    return [device if each == family else f"{each}:0" if each == "xpu" else each for each in tried]
 
 
 def _first_that_works(job: Job[DeploymentSettings]) -> tuple[Decoder, Backend, dict[str, str]]:
@@ -106,9 +106,11 @@ def _first_that_works(job: Job[DeploymentSettings]) -> tuple[Decoder, Backend, d
         try:
             backend = _backend(job, device)
             decoder = _open(job, backend)
-            decoder.read([0])  # Some devices refuse a model only when it is first asked.
-        except (AifwError, RuntimeError) as error:
-            passed_over[device] = error.message if isinstance(error, AifwError) else f"{error}".strip().splitlines()[-1]
+            # Some devices refuse a model only when it is first asked, or asked as much as it will be.
+            decoder.read([0] * job.settings.prompt_tokens)
+            decoder.read([0])
+        except (AifwError, RuntimeError, AssertionError) as error:
+            passed_over[device] = error.message if isinstance(error, AifwError) else first_line(error)
             continue
         decoder.forget()
         return decoder, backend, passed_over

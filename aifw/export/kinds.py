@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from aifw.data.kinds import PreferencePairs
 from aifw.export.forecast import deployment_forecast, export_forecast
 from aifw.hardware.machine import Machine
-from aifw.kind import ArtifactKind, Forecast, History, InputFacts, Output
+from aifw.kind import ArtifactKind, Forecast, History, InputFacts, Observation, Output, Workspace
 from aifw.models.kinds import OpenvinoModel, TextModel
 from aifw.settings import Duration, Ref, Settings, Share
 
@@ -89,6 +89,15 @@ class ExportSettings(Settings):
             raise PydanticCustomError(
                 "calibration", "`calibration` is used by `precision: int8_full` only; remove one or change the other"
             )
+        if (
+            self.calibration is not None
+            and self.validation is not None
+            and self.calibration.data == self.validation.data
+        ):
+            raise PydanticCustomError(
+                "calibration",
+                "`calibration` and `validate` name the same pairs; calibrate on others, such as training pairs, or what is measured says too little",
+            )
         return self
 
 
@@ -137,8 +146,8 @@ def _longest(settings: ExportSettings) -> float:
 class Deployment(Output):
     """A model tried on the device it is for. `smoke.json`: device, what was tried before it and why that failed, latency percentiles.
 
-    Facts: `model` (digest), `device`, `target`, `shapes` (dynamic or static), `fell_back` (why, by device), `first_token_p50`,
-    `first_token_p95`, `token_p50`, `token_p95` (seconds), `samples`.
+    Facts: `model` (digest), `device`, `target`, `precision`, `shapes` (dynamic or static), `passed_over` (why, by device); of
+    `first_token` and `token` each `_p50`, `_p95`, `_p99` (seconds; the last `too few` below a thousand samples) and `_samples`.
     """
 
     name = "deployment"
@@ -207,6 +216,31 @@ class Deploy(ArtifactKind[DeploymentSettings]):
     cores = "all"
     workload = "int8_inference"
     runs_on = ("npu", "xpu", "cpu")
+
+    def observe(self, settings: DeploymentSettings, workspace: Workspace) -> Observation:
+        """The devices it may run on that are here, with their drivers, and the version of OpenVINO: what was found of one machine says
+        nothing of another, and nothing of this one once it has a new driver.
+        """
+        import hashlib
+        import json
+
+        from aifw.hardware.libraries.versions import OPENVINO, installed_versions
+        from aifw.hardware.probe import probe
+
+        machine = probe()
+        here = [("cpu", machine.cpu.model, "")] if "cpu" in settings.devices else []
+        here += sorted(
+            (each.name, each.what, each.driver)
+            for each in machine.detected
+            if each.name.partition(":")[0] in settings.devices
+        )
+        version = installed_versions().get(OPENVINO)
+        names = [f"{name} by {driver}" if driver else name for name, _, driver in here] or ["no device"]
+        return Observation(
+            fingerprint=hashlib.sha256(json.dumps([here, version]).encode()).hexdigest(),
+            summary=", ".join([*names, f"OpenVINO {version}" if version else "no OpenVINO"]),
+            rememberable=False,
+        )
 
     def forecast(
         self, settings: DeploymentSettings, inputs: Mapping[str, InputFacts], machine: Machine, history: History

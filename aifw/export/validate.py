@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, isfinite
 from typing import TYPE_CHECKING, Any
 
 from aifw.errors import JobError
@@ -107,13 +107,15 @@ def measure(
         shares.append(share)
         continued += length
     tell(total, total)
+    mean = divergence / tokens
     return Closeness(
         texts=len(texts),
         tokens=tokens,
         perplexity_before=exp(losses[0] / tokens),
         perplexity_after=exp(losses[1] / tokens),
         top1_agreement=same / tokens,
-        kl=max(0.0, divergence / tokens),
+        # Rounding may take it below zero; what is no number must stay none.
+        kl=max(0.0, mean) if isfinite(mean) else mean,
         greedy_agreement=sum(shares) / len(shares) if shares else 1.0,
         greedy_texts=len(greedy),
         greedy_tokens=continued,

@@ -190,7 +190,7 @@ class SimulatedPairsSettings(Settings):
     near_duplicates: Annotated[Share, Field(ge=0.5, le=1)] = 0.8
     """Drop a pair whose answers overlap so much (Jaccard index of 5-character shingles), or that overlaps so much with a sealed set."""
     sealed: Annotated[list[Ref[PreferencePairs]], Field(default_factory=list)]
-    """Pairs nobody may train on, such as `preferences.heldout`: what comes near them is dropped and counted."""
+    """Pairs nobody may train on, such as `preferences.heldout`: what comes near them is dropped and counted, of `data` as of what is made."""
     batch: Annotated[int, Field(ge=1, le=1024)] = 16
     """Prompts answered at once. Part of what the result is: random numbers are drawn for a batch."""
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -208,6 +208,7 @@ class SimulatedPairs(ArtifactKind[SimulatedPairsSettings]):
     """Training pairs with some more that a model made: two answers to a prompt at two temperatures, the better one by a stated score."""
 
     name = "simulated_pairs"
+    version = 2
     section = "datasets"
     settings = SimulatedPairsSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {"train": PreferencePairs, "report": SimulationReport}

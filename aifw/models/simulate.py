@@ -1,7 +1,8 @@
 """The job of kind `simulated_pairs`: a model answers prompts of the training side twice, at two temperatures, and a rule says which is better.
 
 Prompts are drawn by hash. Each is answered once at each temperature; both answers are scored (`aifw.models.answer_score`), and a pair is kept if the
-scores are far enough apart and the texts differ. What comes in goes out unchanged, with the new pairs among it, marked `simulated`.
+scores are far enough apart and the texts differ. What comes in goes out unchanged, but for what is close to a sealed set, with the new pairs among
+it, marked `simulated`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import heapq
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from operator import itemgetter
@@ -52,6 +53,23 @@ class Answer:
     temperature: float
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The pairs that came in.
+
+    Attributes:
+        folder: Of `PreferencePairs`.
+        closed: Positions of those that are close to a sealed set, and left out.
+    """
+
+    folder: Path
+    closed: frozenset[int] = frozenset()
+
+    def rows(self) -> Iterator[Row]:
+        """Those that are not left out."""
+        return (row for position, row in enumerate(read_rows(self.folder)) if position not in self.closed)
+
+
 def simulate(job: Job[SimulatedPairsSettings]) -> None:
     """Write the outputs `train` and `report`.
 
@@ -61,8 +79,14 @@ def simulate(job: Job[SimulatedPairsSettings]) -> None:
         JobStopped: Stopped on request, after a checkpoint.
     """
     use_threads(job.threads)
-    source = job.inputs["data"].path
-    counts = Counter("simulated" if row.get("source") == "simulated" else "real" for row in read_rows(source))
+    source = _opened(job)
+    counts: Counter[str] = Counter()
+    taken: set[str] = set()
+    for row in source.rows():
+        simulated = row.get("source") == "simulated"
+        counts["simulated" if simulated else "real"] += 1
+        if simulated:
+            taken.add(row["id"])
     if not counts["real"]:
         raise InputInvalid(
             f"{job.inputs['data'].address} holds no pair that people judged, so there is no prompt to answer"
@@ -70,10 +94,11 @@ def simulate(job: Job[SimulatedPairsSettings]) -> None:
     wanted = _wanted(job, counts)
     drawn = _drawn(source, _TRIES * wanted)
     lost: Counter[str] = Counter()
-    made = _made(job, drawn, wanted, lost) if wanted else []
-    made = _off_sealed(job, made, lost)
+    made = _made(job, drawn, wanted, taken, lost) if wanted else []
     if len(made) < wanted:
         job.note(f"{len(made):,} of {wanted:,} pairs simulated" + (f"; not used: {listed(lost)}" if lost else ""))
+    if source.closed:
+        lost["pair of the data close to a sealed set"] += len(source.closed)
     rows = sorted((row for row, _ in made), key=itemgetter("id"))
     _write(job, source, rows)
     report = {
@@ -91,6 +116,24 @@ def simulate(job: Job[SimulatedPairsSettings]) -> None:
     job.fact("lost", report["lost"], "report")
 
 
+def _opened(job: Job[SimulatedPairsSettings]) -> Source:
+    """The pairs that came in, without what shares a prompt or an answer with a sealed set."""
+    source, sealed = job.inputs["data"], _sealed(job)
+    if not sealed:
+        return Source(source.path)
+    shared = touching(
+        map(_texts, read_rows(source.path)),
+        sealed,
+        threshold=job.settings.near_duplicates,
+        scratch=job.out.parent,
+        note=job.note,
+    )
+    closed = frozenset(shared.nonzero()[0].tolist())
+    if closed:
+        job.note(f"{len(closed):,} of {len(shared):,} pairs of {source.address} dropped: close to a sealed set")
+    return Source(source.path, closed)
+
+
 def _wanted(job: Job[SimulatedPairsSettings], counts: Counter[str]) -> int:
     """How many pairs to make, within their share with those that are simulated already."""
     settings = job.settings
@@ -102,11 +145,11 @@ def _wanted(job: Job[SimulatedPairsSettings], counts: Counter[str]) -> int:
     return min(settings.pairs, most)
 
 
-def _drawn(source: Path, most: int) -> list[Row]:
+def _drawn(source: Source, most: int) -> list[Row]:
     """Rows that people judged, each prompt once, drawn by the hash of the prompt; in the order of the draw."""
     best: dict[int, Row] = {}
     heap: list[int] = []
-    for row in read_rows(source):
+    for row in source.rows():
         drawn = stable_hash("simulated prompt", encode(row["prompt"]))
         if row.get("source") == "simulated" or drawn in best or not most:
             continue
@@ -121,9 +164,9 @@ def _drawn(source: Path, most: int) -> list[Row]:
 
 
 def _made(
-    job: Job[SimulatedPairsSettings], drawn: Sequence[Row], wanted: int, lost: Counter[str]
+    job: Job[SimulatedPairsSettings], drawn: Sequence[Row], wanted: int, taken: Collection[str], lost: Counter[str]
 ) -> list[tuple[Row, Row]]:
-    """Pairs, and for each how its answers were scored."""
+    """Pairs whose ids are not taken, and for each how its answers were scored."""
     settings = job.settings
     backend = backend_for(job.device, settings.precision, threads=job.threads, measured=measured_beside(job.cache_root))
     for note in backend.notes:
@@ -146,11 +189,18 @@ def _made(
                 if reason:
                     lost[reason] += 1
                 elif len(made) < wanted:
-                    made.append(_pair(row, answers, scores))
+                    pair = _pair(row, answers, scores)
+                    if pair[0]["id"] in taken:
+                        lost["simulated before"] += 1
+                    else:
+                        made.append(pair)
+            if len(made) >= wanted:
+                # What is dropped here is made up for by the next prompts.
+                made = _off_sealed(job, made, lost)
             job.progress(len(made), wanted, "pair")
             if len(made) >= wanted:
-                break
-    return made
+                return made
+    return _off_sealed(job, made, lost)
 
 
 def _save(job: Job[SimulatedPairsSettings], made: list[tuple[Row, Row]], lost: Counter[str], following: int) -> None:
@@ -245,27 +295,30 @@ def _off_sealed(
     job: Job[SimulatedPairsSettings], made: list[tuple[Row, Row]], lost: Counter[str]
 ) -> list[tuple[Row, Row]]:
     """Without what shares a prompt or an answer with a sealed set."""
-    sealed = {
-        str(reference): job.inputs[f"sealed.{number}"].path for number, reference in enumerate(job.settings.sealed)
-    }
+    sealed = _sealed(job)
     if not sealed or not made:
         return made
-    texts = [
-        Texts(row["id"], "\n".join(turn["content"] for turn in row["prompt"]), (row["chosen"], row["rejected"]))
-        for row, _ in made
-    ]
-    shared = touching(texts, sealed, threshold=job.settings.near_duplicates, scratch=job.out.parent)
+    texts = (_texts(row) for row, _ in made)
+    shared = touching(texts, sealed, threshold=job.settings.near_duplicates, scratch=job.out.parent, note=job.note)
     lost["close to a sealed set"] += int(shared.sum())
     return [each for each, leaks in zip(made, shared.tolist(), strict=True) if not leaks]
 
 
-def _write(job: Job[SimulatedPairsSettings], source: Path, made: Sequence[Row]) -> None:
+def _sealed(job: Job[SimulatedPairsSettings]) -> dict[str, Path]:
+    return {str(reference): job.inputs[f"sealed.{number}"].path for number, reference in enumerate(job.settings.sealed)}
+
+
+def _texts(row: Row) -> Texts:
+    return Texts(row["id"], "\n".join(turn["content"] for turn in row["prompt"]), (row["chosen"], row["rejected"]))
+
+
+def _write(job: Job[SimulatedPairsSettings], source: Source, made: Sequence[Row]) -> None:
     """All pairs by id, and what is to be known of them."""
     facts: Counter[str] = Counter()
     groups: set[str] = set()
     longest = 0
     with (job.output("train") / "pairs.jsonl").open("w", encoding="utf-8", newline="\n") as file:
-        for row in heapq.merge(read_rows(source), made, key=itemgetter("id")):
+        for row in heapq.merge(source.rows(), made, key=itemgetter("id")):
             file.write(encode(row) + "\n")
             lengths = {
                 "prompt": len("\n".join(turn["content"] for turn in row["prompt"])),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,29 @@ def test_what_is_none(made: Any) -> None:
     assert "the model's window 256" in long.err
     assert "shorten the prompt" in long.err
     assert made.aifw("generate", "base", "Hello", "--max-tokens", "0", status=64)
+
+
+@pytest.mark.parametrize("kind", ["reward", "of_a_plugin_that_is_gone"])
+def test_a_reward_model_answers_nothing(made: Any, kind: str) -> None:
+    """It has the same files as a language model, and a head for scores in place of one for tokens."""
+    with closing(sqlite3.connect(made.folder / ".aifw/tested/state.db")) as database, database:
+        database.execute("update binding set kind = ? where address = 'models.base'", (kind,))
+        database.execute("update artifact set kind = ? where kind = 'causal_lm'", (kind,))
+    for config in (made.folder / ".aifw/artifacts").rglob("config.json"):
+        text = config.read_text()
+        config.chmod(0o644)
+        config.write_text(text.replace("ForCausalLM", "ForSequenceClassification"))
+    assert f"`base` ({kind}) made no language model" in made.aifw("generate", "base", "Hello", status=64).err
+    assert "which is no language model" in made.aifw("generate", "@champion", "Hello", status=64).err
+
+
+def test_what_was_collected_is_said_to_be_gone(made: Any) -> None:
+    for folder in {config.parents[1] for config in (made.folder / ".aifw/artifacts").rglob("config.json")}:
+        for each in (folder, *folder.rglob("*")):
+            each.chmod(0o755)
+        shutil.rmtree(folder)
+    assert "what `models.base` made is gone" in made.aifw("generate", "base", "Hello", status=64).err
+    assert "which @champion points to, is gone" in made.aifw("generate", "@champion", "Hello", status=64).err
 
 
 def test_interrupted(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,10 @@ def test_the_page_says_what_the_card_says(made):
     assert "<td>tie</td><td>2</td>" in text
     assert "Judgements count half after 90 days" in text
     assert f"{card['raters']['pairs_of_several']:,} pairs were judged by several raters" in text
-    assert "compared were conversations, clusters, and all texts with each other" in text
+    assert (
+        "Train and held-out share nothing; compared were conversations, clusters, and all texts with each other."
+        in text
+    )
     assert "No other set was named as sealed" in text
 
 
@@ -121,3 +124,7 @@ def test_a_card_of_many_texts_says_what_may_be_missed_and_a_sealed_set_what_was_
     text = page(card)
     assert "misses one in 333,333 pairs of texts just at the threshold; 12 comparisons" in text
     assert "<td>exam&lt;.heldout</td><td>7</td>" in text
+    assert "share nothing;" not in text
+    assert "Train and held-out share nothing that was found, but not everything was compared" in text
+    assert "with 12 comparisons of very common texts left out." in text
+    assert "With sealed sets, too, not everything was compared." in text

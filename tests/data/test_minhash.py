@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aifw.data.minhash import HASHES, LARGEST_MISS, Signatures, bands_for, miss_probability
-from aifw.data.near_duplicates import SHINGLE, overlap, shingles
+from aifw.data.near_duplicates import SHINGLE, Clusters, overlap, shingles
 from aifw.data.text_table import TextTable
 
 
@@ -122,3 +122,65 @@ def test_a_key_that_too_many_texts_share_is_looked_at_in_part_and_said(tmp_path,
     found = table.clusters(0.5)
     table.close()
     assert len(set(found.roots.tolist())) < 40 or found.skipped > 0
+
+
+class OneGroup:
+    """As `Bands`, with one band in which all texts share a key."""
+
+    count = 1
+
+    def __init__(self, size):
+        self.size = size
+
+    def candidates(self, _band):
+        yield list(range(self.size))
+
+
+class Counted(Clusters):
+    asked = 0
+
+    def root(self, member):
+        Counted.asked += 1
+        return super().root(member)
+
+
+def test_texts_of_a_template_take_time_in_proportion_to_their_number(tmp_path):
+    size, told = 4000, []
+    table = TextTable(tmp_path, "texts", 0)
+    for number in range(size):
+        table.number(f"the sensor in room {number} says that all of its values are within their limits today")
+    clusters = Counted(size)
+    Counted.asked = 0
+    skipped = table._join(OneGroup(size), clusters, 0.5, lambda done, total: told.append((done, total)))
+    assert Counted.asked < 100 * size
+    assert skipped == 0
+    assert set(clusters.roots().tolist()) == {0}
+    assert told == [(size + 2000, 2 * size), (2 * size, 2 * size), (2 * size, 2 * size)]
+
+    def stop(_done, _total):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        table._join(OneGroup(2500), Clusters(size), 0.5, stop)
+    table.close()
+
+
+def test_comparisons_that_are_left_out_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("aifw.data.text_table.MOST_COMPARED", 3)
+    draw = random.Random(3)
+    table = TextTable(tmp_path, "texts", 0)
+    for _ in range(10):
+        table.number(" ".join(words(draw, 20)))
+    clusters = Clusters(20)
+    # The fifth text is not compared with one, the tenth not with six.
+    assert table._join(OneGroup(10), clusters, 0.5, lambda *_: None) == 1 + 2 + 3 + 4 + 5 + 6
+    # Two templates in turns: whoever left the window counts for the other one alone.
+    for number in range(10, 20):
+        table.number(
+            ["a valve that does not close at all", "some words about the pump in the barn"][number % 2] + f" {number}"
+        )
+    bands = OneGroup(20)
+    bands.candidates = lambda _band: iter([list(range(10, 20))])
+    assert 0 < table._join(bands, clusters, 0.5, lambda *_: None) < sum(range(7))
+    assert [clusters.root(number) for number in range(10, 20)] == [10, 11] * 5
+    table.close()

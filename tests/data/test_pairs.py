@@ -80,6 +80,24 @@ def test_only_the_last_word_of_a_rater_counts():
     assert (found.pairs[0].chosen, found.pairs[0].confidence) == ("good", 0.8)
 
 
+def test_a_rater_has_one_vote_in_however_many_conversations():
+    votes = [compare("a", conversation=f"c{number:02}", day=number + 1) for number in range(20)]
+    found = judge(votes)
+    assert found.lost == {"judged again later by the same rater": 19}
+    assert found.pairs[0].confidence == 0.8
+    assert found.pairs[0].conversations == tuple(f"c{number:02}" for number in range(20))
+    corrections = [event("correction", conversation=name, answer="bad ", corrected="good") for name in ("c1", "c2")]
+    pair = only(*corrections, event("correction", conversation="c3", answer="bad", corrected="good"))
+    assert (pair.confidence, pair.conversations) == (0.9, ("c1", "c2", "c3"))
+    assert only(*votes, compare("a", "bo", day=25)).confidence == pytest.approx(0.9412, abs=1e-4)
+
+
+def test_thumbs_of_other_conversations_are_other_judgements():
+    votes = [thumb(*said, conversation=name) for name in ("c1", "c2") for said in (("good", "up"), ("bad", "down"))]
+    pair = only(*votes)
+    assert (pair.confidence, pair.conversations) == (0.9, ("c1", "c2"))
+
+
 def test_the_order_of_answers_and_events_does_not_matter():
     swapped = event("comparison", answer_a="bad", answer_b="good", preferred="b")
     assert only(compare("a")) == only(swapped)

@@ -1,11 +1,13 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
 from aifw.data.events import check, encode
 from aifw.data.kinds import Preferences, PreferencesSettings
 from aifw.data.preferences import build
+from aifw.data.text_table import TextTable
 from aifw.errors import InputInvalid, SealedDataLeaked
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.job import Input, Job
@@ -71,6 +73,20 @@ def test_pairs_have_the_documented_form(tmp_path):
     assert facts["groups"] == len({row["group"] for row in heldout})
     assert facts["simulated"] == 0
     assert facts["chars_chosen"] == pytest.approx(sum(len(row["chosen"]) for row in heldout) / len(heldout), abs=0.06)
+
+
+def test_it_says_where_not_everything_was_compared(tmp_path, monkeypatch):
+    really = TextTable.clusters
+    monkeypatch.setattr(
+        TextTable, "clusters", lambda *given, **more: replace(really(*given, **more), exact=False, skipped=700)
+    )
+    job, notes = run(tmp_path, [comparison(number) for number in range(40)], heldout="25%")
+    assert notes == [
+        "not everything was compared with each other: 1,400 comparisons of very common texts were left out"
+    ]
+    card = json.loads((job.out / "card/card.json").read_text())
+    assert card["leaks"]["between_sides"] == "conversations and clusters, but not all texts"
+    assert "share nothing that was found, but not everything was compared" in (job.out / "card/card.html").read_text()
 
 
 def test_the_same_feedback_makes_the_same_bytes(tmp_path):

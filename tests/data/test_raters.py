@@ -85,6 +85,17 @@ def test_nothing_is_said_of_a_rater_nobody_can_be_compared_with():
     assert set(agreement.shifts()) == {"ana", "bo"}
 
 
+def test_nobody_is_compared_with_themselves():
+    agreement, once = Agreement(), Agreement()
+    agreement.add([vote("ana", True), vote("ana", True, 0.9), vote("ana", True), vote("bo", False)])
+    once.add([vote("ana", True, 0.9), vote("bo", False)])
+    assert agreement.shifts() == once.shifts()
+    late = Vote(0.75, False, "thumbs", ("ana",), "2026-01-02")
+    agreement = Agreement()
+    agreement.add([late, vote("ana", True, 0.9), vote("bo", False)])
+    assert agreement.agreeing() == 1
+
+
 def test_one_step_is_the_published_one():
     # Two raters of 0.8 who agree on a pair and no more: their answer is right with 0.8^2 / (0.8^2 + 0.2^2) = 16/17.
     agreement = Agreement()

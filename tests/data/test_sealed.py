@@ -1,9 +1,11 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
-from aifw.data.sealed import check_sealed
+from aifw.data.sealed import check_sealed, read_texts, touching
+from aifw.data.text_table import TextTable
 from aifw.errors import InputInvalid, SealedDataLeaked
 
 
@@ -58,6 +60,20 @@ def test_the_threshold_says_how_near_is_too_near(tmp_path):
     assert check_sealed(train, {"sealed": sealed}, threshold=0.95) == 1
     with pytest.raises(SealedDataLeaked):
         check_sealed(train, {"sealed": sealed}, threshold=0.6)
+
+
+def test_it_says_where_not_everything_was_compared(tmp_path, monkeypatch):
+    train = written(tmp_path / "train", [row(1)])
+    sealed = {"exam": written(tmp_path / "sealed", [row(60)]), "other": written(tmp_path / "other", [row(61)])}
+    notes = []
+    check_sealed(train, sealed, note=notes.append)
+    assert notes == []
+    really = TextTable.clusters
+    monkeypatch.setattr(TextTable, "clusters", lambda *given, **more: replace(really(*given, **more), skipped=700))
+    check_sealed(train, sealed, note=notes.append)
+    touching(read_texts(train), sealed, note=notes.append)
+    said = "not everything was compared with exam and other: 1,400 comparisons of very common texts were left out"
+    assert notes == [said, said]
 
 
 def test_a_broken_row_is_named(tmp_path):

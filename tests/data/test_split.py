@@ -48,6 +48,26 @@ PAIRS = st.lists(
 )
 
 
+# The same judgement again and again, about as often turned round, in conversations on both sides, as sure as may be.
+REPETITIONS = st.lists(
+    st.tuples(st.integers(0, 30), st.sampled_from(["", "s", " s"]), st.booleans(), st.sampled_from([0.6, 0.7, 0.9])),
+    max_size=8,
+    unique_by=lambda at: at[:3],
+).map(
+    lambda rows: [
+        Pair(
+            f"{1000 + 10 * number + 2 * len(ending) + turned:03x}",
+            (f"r{number}{ending}{turned}",),
+            (("user", f"{number} how do I fix the old pump of the garden at home{ending}"),),
+            *(("turn the left valve off", "ask somebody else")[:: -1 if turned else 1]),
+            confidence,
+            "comparison",
+        )
+        for number, ending, turned, confidence in rows
+    ]
+)
+
+
 @contextmanager
 def tabled(pairs, good=(), count=0, share=0.4):
     """Pairs in a table, what is alike among them, and liked answers."""
@@ -64,12 +84,14 @@ def tabled(pairs, good=(), count=0, share=0.4):
             table.close()
 
 
-def divided(pairs, share=0.4, good=(), count=0):
+def divided(pairs, share=0.4, good=(), count=0, *, repeating=True):
     lost = Counter()
     with tabled(pairs, good, count, share) as (table, likeness, liked):
         columns = table.columns()
-        found = split(columns, kept := columns.id.argsort(kind="stable"), likeness, share, lost)
-        assert len(kept) == len(pairs)
+        kept = columns.id.argsort(kind="stable")
+        if not repeating:
+            kept = without_repetitions(columns, likeness, share, lost)
+        found = split(columns, kept, likeness, share, lost)
         sides = SimpleNamespace(
             train=[*table.pairs(found.train)],
             heldout=[*table.pairs(found.heldout)],
@@ -108,6 +130,35 @@ def test_no_item_changes_sides_as_feedback_grows(pairs, count):
     assert not {each.id for each in before.train} & {each.id for each in after.heldout}
 
 
+@settings(max_examples=100, deadline=None)
+@given(REPETITIONS, REPETITIONS, PAIRS)
+def test_what_was_held_out_is_never_trained_on_as_repetitions_come_and_confidence_changes(first, then, others):
+    now = {each.id: each for each in [*first, *then]}
+    before, _ = divided([*first, *others], repeating=False)
+    after, _ = divided([*now.values(), *others], repeating=False)
+    assert not {each.id for each in before.train} & {each.id for each in after.heldout}
+    for held in before.heldout:
+        for trained in after.train:
+            assert not near(held.context, trained.context)
+            assert not near(held.chosen, trained.chosen)
+            assert not near(held.chosen, trained.rejected)
+
+
+def test_a_held_out_pair_goes_before_a_surer_one():
+    texts = [f"{number} how do I fix the old pump of the garden at home" for number in range(40)]
+    held = next(text for text in texts if is_heldout(normalised(text), 0.4))
+    other = next(text for text in texts if not is_heldout(normalised(text), 0.4))
+    good, bad = "turn the left valve off", "ask somebody else"
+    pairs = [
+        pair("a", held, good, bad, confidence=0.6),
+        pair("b", other, good, bad, confidence=0.9),
+        pair("c", other + "?", bad, good, confidence=0.95),
+    ]
+    found, lost = divided(pairs, repeating=False)
+    assert ([each.id for each in found.heldout], found.train) == (["a"], [])
+    assert lost == {"near-duplicate of another pair": 1, "opposite of a held-out pair": 1}
+
+
 @settings(max_examples=50, deadline=None)
 @given(PAIRS, st.randoms())
 def test_the_order_of_pairs_does_not_matter(pairs, random):
@@ -144,7 +195,7 @@ def test_of_near_duplicates_the_surest_stays():
     ]
     lost = Counter()
     with tabled(pairs) as (table, likeness, _):
-        kept = without_repetitions(table.columns(), likeness, lost)
+        kept = without_repetitions(table.columns(), likeness, 0.4, lost)
         assert [each.id for each in table.pairs(kept)] == ["b", "d"]
     assert +lost == {"near-duplicate of another pair": 1, "opposite of a surer pair": 1}
 
@@ -192,3 +243,22 @@ def test_of_many_liked_answers_the_same_few_are_kept_in_any_order():
         assert kept == [each.good for each in other.within(table)]
         table.close()
     assert len(kept) == 1004
+
+
+def test_liked_answers_that_differ_in_the_roles_before_them_alone_are_told_apart():
+    """They have the same hash and conversation, and the heap must not go on to compare the answers themselves."""
+    texts = ("hello", "what about the pump", "why")
+    good = [
+        GoodAnswer("c", tuple(zip(roles, texts, strict=True)), "because")
+        for roles in (("user", "assistant", "user"), ("user", "user", "user"))
+    ]
+    assert not is_heldout(good[0].opening, 0.01)
+    kept = []
+    for order in (good, good[::-1]):
+        sample = LikedSample(1, 0.01)
+        sample.add(order)
+        with tempfile.TemporaryDirectory() as folder:
+            table = PairTable(Path(folder))
+            kept.append([each.good for each in sample.within(table)])
+            table.close()
+    assert kept[0] == kept[1] == sorted(good, key=lambda each: each.messages)

@@ -16,10 +16,10 @@ from aifw.models.openvino_model import OpenvinoLanguageModel, in_fp32, load_open
 from aifw.models.tiny import write_tiny_model
 
 
-def write_pairs(folder: Path, count: int = 8) -> Path:
+def write_pairs(folder: Path, count: int = 8, start: int = 0) -> Path:
     folder.mkdir(parents=True)
     with (folder / "pairs.jsonl").open("w") as file:
-        for number in range(count):
+        for number in range(start, start + count):
             row = {
                 "id": f"i{number:03}",
                 "group": f"g{number}",
@@ -43,13 +43,21 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def more_pairs() -> Callable[..., Path]:
+    """Writes others."""
+    return write_pairs
+
+
+@pytest.fixture(scope="session")
 def exported(source: Input, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Exports a model once for each precision, compared with its source but without limits."""
     root, made = tmp_path_factory.mktemp("exported"), {}
 
     def of(precision: str) -> Path:
         if precision not in made:
-            more: dict[str, Any] = {"calibration": pairs} if precision == "int8_full" else {}
+            more: dict[str, Any] = {}
+            if precision == "int8_full":
+                more["calibration"] = write_pairs(root / "calibration", start=100)
             export(source.path, root / precision, data=pairs, precision=precision, **more)
             made[precision] = root / precision
         return made[precision]

@@ -101,6 +101,24 @@ def test_what_is_no_causal_language_model(source: Input, exported: Callable[[str
         export(tmp_path, tmp_path / "out")
 
 
+def test_ranges_are_not_found_on_what_is_validated_on(
+    source: Input, pairs: Path, more_pairs: Callable[..., Path], tmp_path: Path
+) -> None:
+    shared = more_pairs(tmp_path / "shared", start=7)
+    with pytest.raises(InputInvalid, match=r"calibration` \(shared\) and `validate` \(pairs\) use 1 pairs in common"):
+        export(source.path, tmp_path / "out", data=pairs, calibration=shared, precision="int8_full")
+    others = more_pairs(tmp_path / "others", start=100)
+    document = {"model": "m", "precision": "int8_full", "calibration": {"data": "a"}, "validate": {"data": "b"}}
+    inputs = {
+        "model": source,
+        "calibration.data": Input("a", others, digest="abc"),
+        "validate.data": Input("b", pairs, digest="abc"),
+    }
+    job = Job(ExportSettings.model_validate(document), tmp_path / "job/out", inputs, outputs=("model",))
+    with pytest.raises(InputInvalid, match="use the same data in common"):
+        make(job)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from aifw.errors import JobError, JobStopped
 from aifw.export.deploy import chain, deploy, keeping, percentiles
-from aifw.export.kinds import DeploymentSettings
+from aifw.export.kinds import Deployment, DeploymentSettings
 from aifw.hardware.libraries.backend import backend_for
 from aifw.job import Control, Input, Job
-from aifw.models.openvino_model import load_openvino
+from aifw.models.openvino_model import OpenvinoLanguageModel, load_openvino
 
 SMALL = {"requests": 3, "prompt_tokens": 5, "tokens": 4, "precision": "fp32"}
 
@@ -55,6 +55,10 @@ def test_on_the_processor(shapes: str, exported: Callable[[str], Path], tmp_path
     facts = job.facts["deployment"]
     assert facts["token_p95"] == rest["p95"]
     assert facts["model"] == "abc"
+    assert (facts["passed_over"], facts["first_token_samples"], facts["token_samples"]) == ({}, 3, 9)
+    documented = Deployment.__doc__ or ""
+    names = {name.removeprefix("first_token").removeprefix("token") or name for name in facts}
+    assert all(f"`{name}`" in documented for name in names - {"summary"})
     assert facts["summary"].startswith("cpu, first token ")
 
 
@@ -87,6 +91,34 @@ def test_a_device_that_cannot_compile_is_passed_over(
     deploy(job)
     assert refused == ["CPU"]
     assert notes == ["cpu was passed over: the model cannot be compiled for cpu: out of tiles"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("Exception from src/infer.cpp:1:\nshape is too large"), "shape is too large"),
+        (RuntimeError(""), "RuntimeError"),
+        (AssertionError("keys and values are joined"), "keys and values are joined"),
+    ],
+)
+def test_a_device_that_refuses_what_is_asked_of_it_is_passed_over(
+    error: Exception, said: str, exported: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = OpenvinoLanguageModel.read
+    asked: list[int] = []
+
+    def read(decoder: OpenvinoLanguageModel, tokens: Sequence[int]) -> Any:
+        asked.append(len(tokens))
+        if len(asked) == 1:
+            raise error
+        return really(decoder, tokens)
+
+    monkeypatch.setattr(OpenvinoLanguageModel, "read", read)
+    monkeypatch.setattr("aifw.export.deploy.chain", lambda *_: ["cpu", "cpu"])
+    job, notes = _job(tmp_path, exported("int8"))
+    deploy(job)
+    assert asked[:3] == [SMALL["prompt_tokens"], SMALL["prompt_tokens"], 1]
+    assert notes == [f"cpu was passed over: {said}"]
 
 
 def test_no_device_is_left(exported: Callable[[str], Path], tmp_path: Path) -> None:
@@ -131,8 +163,9 @@ def test_it_stops_when_asked(exported: Callable[[str], Path], tmp_path: Path) ->
     ("device", "wanted", "tried"),
     [
         ("npu", ("npu", "xpu", "cpu"), ["npu", "xpu:0", "cpu"]),
-        ("xpu:1", ("npu", "xpu", "cpu"), ["xpu:1", "cpu"]),
-        ("cpu", ("npu", "xpu", "cpu"), ["cpu"]),
+        ("xpu:1", ("npu", "xpu", "cpu"), ["xpu:1", "npu", "cpu"]),
+        ("cpu", ("npu", "xpu", "cpu"), ["cpu", "npu", "xpu:0"]),
+        ("npu", ("cpu", "xpu", "npu"), ["npu", "cpu", "xpu:0"]),
         ("cpu", ("npu",), ["npu"]),
     ],
 )

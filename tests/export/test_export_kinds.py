@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from aifw.export.kinds import Deploy, DeploymentSettings, Export, ExportSettings
-from aifw.hardware.machine import Cpu, Machine, Memory
-from aifw.kind import Forecast, History, InputFacts
+from aifw.hardware.machine import Accelerator, Cpu, Machine, Memory
+from aifw.kind import Forecast, History, InputFacts, Observation, Workspace
 from aifw.settings import reference_paths
 from aifw.spec.load import load
 
@@ -71,6 +74,15 @@ def test_what_goes_together() -> None:
         ExportSettings.model_validate({"model": "m", "precision": "int8_full"})
     with pytest.raises(ValidationError, match="used by `precision: int8_full` only"):
         ExportSettings.model_validate({"model": "m", "calibration": {"data": "d"}})
+    with pytest.raises(ValidationError, match="name the same pairs"):
+        ExportSettings.model_validate(
+            {
+                "model": "m",
+                "precision": "int8_full",
+                "calibration": {"data": "p.heldout"},
+                "validate": {"data": "p.heldout"},
+            }
+        )
     with pytest.raises(ValidationError, match=r"must fit into `static\.prompts`"):
         DeploymentSettings.model_validate({"model": "m", "prompt_tokens": 600})
     with pytest.raises(ValidationError, match="at most `positions`"):
@@ -99,3 +111,40 @@ def test_a_deployment_with_fixed_shapes_holds_more() -> None:
 
     assert forecast(shapes="dynamic").memory.mid < forecast(shapes="static").memory.mid
     assert forecast(requests=10).seconds.mid < forecast(requests=1000).seconds.mid
+
+
+def test_a_deployment_is_tried_again_where_a_driver_appeared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    npu, gpu = Accelerator("npu", "Intel NPU 8086:7D1D"), Accelerator("xpu:0", "Intel GPU 8086:7D55", "xe")
+    found: dict[str, Any] = {"machine": HERE, "version": "2026.2.0"}
+    monkeypatch.setattr("aifw.hardware.probe.probe", lambda: found["machine"])
+    monkeypatch.setattr(
+        "aifw.hardware.libraries.versions.installed_versions", lambda: {"openvino": found["version"], "torch": "2"}
+    )
+
+    def look(*devices: str) -> Observation:
+        settings = DeploymentSettings.model_validate({"model": "m", "devices": devices or ["npu", "cpu"]})
+        return Deploy().observe(settings, Workspace(tmp_path, lambda _: ""))
+
+    first = look()
+    assert first == look()
+    assert first.summary == "cpu, OpenVINO 2026.2.0"
+    assert not first.rememberable
+    found["machine"] = replace(HERE, detected=(gpu,))
+    assert look() == first
+    assert look("xpu").summary == "xpu:0 by xe, OpenVINO 2026.2.0"
+    found["machine"] = replace(HERE, detected=(gpu, npu))
+    there = look()
+    found["machine"] = replace(HERE, detected=(gpu, replace(npu, driver="intel_vpu")))
+    driven = look()
+    found["version"] = "2026.3.0"
+    assert len({each.fingerprint for each in (first, there, driven, look())}) == 4
+
+
+def test_looking_at_devices_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from aifw.export.kinds import Deploy, DeploymentSettings as S;"
+        "from aifw.kind import Workspace;"
+        f"Deploy().observe(S.model_validate({{'model': 'm'}}), Workspace(Path({str(tmp_path)!r}), lambda _: ''));"
+        "print(sorted({'openvino', 'numpy', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

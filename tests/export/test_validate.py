@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from math import exp
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -112,6 +113,27 @@ def test_no_number_is_no_agreement() -> None:
     broken = Closeness(3, 120, 10.0, float("nan"), 0.95, 0.02, 0.7, 3, 90)
     with pytest.raises(JobError, match="perplexity increase"):
         check_limits(broken, _limits(max_perplexity_increase=1), "mine")
+
+
+def test_logits_that_are_no_numbers_are_no_agreement(
+    source: Input, pairs: Path, exact: OpenvinoLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = OpenvinoLanguageModel.logits
+
+    def logits(*given: Any) -> Any:
+        found = really(*given).copy()
+        found[:, -2] = float("nan")
+        return found
+
+    before = load(source.path)
+    texts = encode(read_pairs(pairs), before.tokenizer, max_prompt=64, max_answer=64, context=256, keep_equal=True)
+    monkeypatch.setattr(OpenvinoLanguageModel, "logits", logits)
+    limits = _limits(max_kl=1, greedy_texts=1, greedy_tokens=2)
+    found = measure(before, exact, texts.tokens[:1], limits, frozenset())
+    with pytest.raises(JobError, match="KL divergence nan, at most 1 wanted"):
+        check_limits(found, limits, "mine")
+    with pytest.raises(JobError, match="gives logits that are not numbers"):
+        export(source.path, tmp_path / "out", data=pairs, precision="fp32", validate={"greedy_texts": 1})
 
 
 def test_an_export_that_is_too_far_fails(source: Input, pairs: Path, tmp_path: Path) -> None:

@@ -139,17 +139,41 @@ def test_equal_answers_are_dropped(tmp_path, model):
     assert report["lost"]["answers too alike"] + report["lost"].get("empty answer", 0) == 12
 
 
-def test_what_touches_a_sealed_set_is_dropped(tmp_path, model):
+def test_what_touches_a_sealed_set_is_dropped_and_made_up_for(tmp_path, model):
     rows = [row(number) for number in range(30)]
-    _, pairs, _, _ = run(tmp_path, model, rows, "free", pairs=5)
+    _, pairs, free, _ = run(tmp_path, model, rows, "free", pairs=5, batch=4)
     made = split(pairs)[1]
-    # One by its prompt, one by an answer.
-    exam = [row(900, prompt=made[0]["prompt"]), row(901, rejected=made[1]["chosen"])]
+    sealed = {"preferences.heldout": written(tmp_path / "exam", [row(901, rejected=made[1]["chosen"])])}
+    _, pairs, report, notes = run(tmp_path, model, rows, "sealed", pairs=5, batch=4, sealed=sealed)
+    assert report["lost"]["close to a sealed set"] >= 1
+    assert report["kept"] == free["kept"] == 5
+    assert notes == []
+    assert made[1]["id"] not in {each["id"] for each in pairs}
+
+
+def test_pairs_of_the_data_that_touch_a_sealed_set_are_dropped_and_their_prompts_not_answered(tmp_path, model):
+    rows = [row(number) for number in range(30)]
+    exam = [row(900, prompt=rows[3]["prompt"]), row(901, rejected=rows[7]["chosen"])]
     sealed = {"preferences.heldout": written(tmp_path / "exam", exam)}
-    _, pairs, report, _ = run(tmp_path, model, rows, "sealed", pairs=5, sealed=sealed)
-    assert report["lost"]["close to a sealed set"] >= 2
-    left = {each["id"] for each in split(pairs)[1]}
-    assert left <= {each["id"] for each in made[2:]}
+    job, pairs, report, notes = run(tmp_path, model, rows, pairs=100, sealed=sealed)
+    real, made = split(pairs)
+    assert real == [each for each in rows if each not in (rows[3], rows[7])]
+    assert report["lost"]["pair of the data close to a sealed set"] == 2
+    assert notes[0] == "2 of 30 pairs of datasets.preferences dropped: close to a sealed set"
+    assert notes[1] == "9 of 100 pairs simulated: more would exceed 25% of the pairs"
+    assert job.facts["train"]["rows"] == 28 + len(made)
+    assert not {json.dumps(rows[at]["prompt"]) for at in (3, 7)} & {json.dumps(each["prompt"]) for each in made}
+
+
+def test_a_pair_that_was_simulated_before_is_not_there_twice(tmp_path, model):
+    rows = [row(number) for number in range(30)]
+    _, pairs, _, _ = run(tmp_path, model, rows, "once", pairs=3, batch=4)
+    once = {each["id"] for each in split(pairs)[1]}
+    _, pairs, report, _ = run(tmp_path, model, pairs, "twice", pairs=3, batch=4)
+    ids = [each["id"] for each in split(pairs)[1]]
+    assert len(ids) == len(set(ids)) == 6
+    assert once < set(ids)
+    assert report["lost"]["simulated before"] >= 3
 
 
 def test_nothing_to_answer_is_an_error(tmp_path, model):
