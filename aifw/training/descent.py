@@ -53,7 +53,7 @@ def keep_off_sealed(job: Job[Any], data: str = "data") -> None:
     pairs = job.inputs[data].path
     if sets and (pairs / "pairs.jsonl").is_file():
         job.out.mkdir(parents=True, exist_ok=True)
-        check_sealed(pairs, sets, scratch=job.out)
+        check_sealed(pairs, sets, scratch=job.out, note=job.note)
 
 
 def attempts(job: Job[Any], run: str, micro_batch: int, attempt: Attempt) -> tuple[Any, checkpoint.Progress]:
