@@ -116,6 +116,7 @@ def test_blocks_are_computed_again_where_a_pair_does_not_fit() -> None:
     assert fits(None, recompute=True) == (8, True)
 
 
+@pytest.mark.slow
 def test_compiled_it_learns_the_same(dpo_inputs: dict[str, Input], tmp_path: Path) -> None:
     # In a process of its own, as jobs are: setuptools, which the compiler imports, refuses to come after the distutils of another test.
     call = (
