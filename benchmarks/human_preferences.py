@@ -193,7 +193,7 @@ def report(found: dict[str, Any]) -> str:
         "",
         "Written by `python benchmarks/human_preferences.py --write docs/results`, which applies",
         "[human-preferences.yaml](human-preferences.yaml). The model is SmolLM2-135M-Instruct, dequantised Q4_1; the pairs are human judgements of",
-        f"answers (Anthropic's hh-rlhf, harmless, its test part: {found['rows']:,} rows). {found['trained']:,} were trained on, {found['heldout']:,}",
+        f"answers (Anthropic's hh-rlhf, harmless, its test part: {found['rows']:,} rows). {found['course']['pairs']:,} of {found['trained']:,} were trained on, {found['heldout']:,}",
         "held out; no conversation, prompt or answer is on both sides.",
         "",
         f"On {heading['cpu']}, with {heading['cores']} of its cores, the whole of `aifw apply` took {found['seconds'] / 60:.0f} minutes, fetching included. "
