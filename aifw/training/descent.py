@@ -181,8 +181,9 @@ def write_course(job: Job[Any], progress: checkpoint.Progress, what: str, rows: 
         job.fact(key, value, "model")
     origin = base.get("provenance", job.inputs["model"].address)
     job.fact("provenance", f"{origin}, {what} on {rows[title]} {title}", "model")
-    weights = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    job.fact("rank", weights["r"], "adapter")
+    described = adapter / "adapter_config.json"
+    if described.is_file():
+        job.fact("rank", json.loads(described.read_text(encoding="utf-8"))["r"], "adapter")
     job.fact(title, rows[title], "adapter")
     job.fact("steps", progress.step, "adapter")
     job.fact("loss", progress.history[-1]["loss"], "adapter")

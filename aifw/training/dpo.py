@@ -31,7 +31,7 @@ from aifw.training import checkpoint, dpo_trl
 from aifw.training.adapter import add_adapter, drop_in_adapter_only, keep_inputs_only, sum_in_place, without_dropout
 from aifw.training.call import UNFINISHED, Rows, finished, job_for, model_input, pairs_input
 from aifw.training.course import MOST_GRADIENT, Course, lay_out, learning_rate_factor
-from aifw.training.descent import attempts, content, digest_of, keep_off_sealed
+from aifw.training.descent import attempts, content, digest_of, keep_off_sealed, write_course
 from aifw.training.early_stopping import Best, kept_apart
 from aifw.training.kinds import Dpo, DpoSettings, EarlyStopping, fitting, micro_batch, pairs_at_once, tokens_computed
 from aifw.training.losses import LOSSES, Ratios
@@ -408,34 +408,18 @@ def _identity(job: Job[DpoSettings], encoded: Encoded, precision: str) -> str:
 
 def _state(job: Job[DpoSettings], course: Course, encoded: Encoded) -> None:
     """Facts of both outputs and the course of the training beside the adapter."""
-    base, progress, count = job.inputs["model"].facts, course.progress, len(course.pairs) - len(course.apart)
-    story: dict[str, Any] = {
-        "pairs": count,
+    progress = course.progress
+    rows: dict[str, Any] = {
+        "pairs": len(course.pairs) - len(course.apart),
         "dropped": dict(sorted(encoded.dropped.items())),
         "cut": dict(sorted(encoded.cut.items())),
-        "steps": progress.step,
-        "curve": progress.history,
     }
     if course.apart:
-        best = Best(job.settings.early_stopping or EarlyStopping(), progress)
-        story |= {"kept_apart": len(course.apart), "looks": progress.looks, "kept_step": best.look["step"]}
-        job.fact("kept_step", best.look["step"], "adapter")
-        job.fact("kept_accuracy", best.look["accuracy"], "adapter")
-    if progress.changes:
-        story["micro_batch_changes"] = progress.changes
-    path = job.output("adapter") / "metrics.json"
-    path.write_text(json.dumps(story, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    for key, value in base.items():
-        job.fact(key, value, "model")
-    job.fact("provenance", f"{base.get('provenance', job.inputs['model'].address)}, DPO on {count} pairs", "model")
-    if job.settings.tuning != "full":
-        weights = json.loads((job.output("adapter") / "adapter_config.json").read_text(encoding="utf-8"))
-        job.fact("rank", weights["r"], "adapter")
-    job.fact("pairs", count, "adapter")
-    job.fact("steps", progress.step, "adapter")
-    job.fact("loss", progress.history[-1]["loss"], "adapter")
-    if progress.changes:
-        job.fact("micro_batch_changes", progress.changes, "adapter")
+        look = Best(job.settings.early_stopping or EarlyStopping(), progress).look
+        rows |= {"kept_apart": len(course.apart), "looks": progress.looks, "kept_step": look["step"]}
+        job.fact("kept_step", look["step"], "adapter")
+        job.fact("kept_accuracy", look["accuracy"], "adapter")
+    write_course(job, progress, "DPO", rows, "pairs")
 
 
 def _length(pair: EncodedPair) -> int:

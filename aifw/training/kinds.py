@@ -197,7 +197,7 @@ class Dpo(ArtifactKind[DpoSettings]):
     """Direct preference optimisation of a LoRA adapter (Rafailov et al. 2023, arXiv:2305.18290), merged into the model."""
 
     name = "dpo"
-    version = 2
+    version = 3
     section = "stages"
     settings = DpoSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {"model": TextModel, "adapter": Adapter}

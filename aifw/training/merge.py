@@ -79,24 +79,20 @@ def merge_adapter(base: Path, adapter: Path, out: Path) -> float:
     if not moved <= _MOST_MOVED:
         raise JobError(
             f"adding the adapter to the weights changes what the model says: log-probabilities move by {moved:.3g}, {_MOST_MOVED} is allowed",
-            hint="use the output `adapter` beside the model, and report this architecture",
+            hint="leave out of `lora.target_modules` what this architecture shares between layers, and report it",
         )
-    _write(merged, base, out)
+    write_model(merged, base, out)
     return float((_log_probabilities(merged.float(), tokens) - trained).abs().max())
 
 
 def write_model(model: Any, base: Path, out: Path) -> None:
-    """Write a model all of whose weights were trained, in the number format it came in.
+    """Write a trained model in the number format it came in.
 
     Args:
         model: A causal language model of transformers; its weights are rounded.
         base: Folder it came from, for the rest of its files.
         out: Existing empty folder.
     """
-    _write(model, base, out)
-
-
-def _write(model: Any, base: Path, out: Path) -> None:
     import torch
 
     counted = weights(base)
