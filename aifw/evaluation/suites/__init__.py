@@ -46,7 +46,10 @@ class Suite(Protocol):
         """Measures of the form `observed` that can be known from the rows."""
 
     def details(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """What a report shows beside the measures: confusion, reliability bins, a histogram. JSON values."""
+        """What a report shows beside the measures: confusion, reliability bins, a histogram. JSON values.
+
+        `notes` in it, where it is there, says by measure why a value is not defined: `too few: 212 of 1,000`.
+        """
 
 
 class Defaults:
