@@ -12,9 +12,9 @@ observed    a number without items behind it, such as the peak memory: no interv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Form = Literal["outcome", "mean", "statistic", "observed"]
 Better = Literal["higher", "lower", "neither"]
@@ -144,11 +144,59 @@ SUITES: Mapping[str, Mapping[str, Measure]] = {
     "contamination": _table(
         ("contamination", "share of held-out items that training saw", "outcome", "lower", "share"),
     ),
+    "lm_eval": {},
 }
-"""Measures by suite and name."""
+"""Measures by suite and name. Those of `lm_eval` are as many as there are tasks; see `named`."""
 
 MEASURES: Mapping[str, Measure] = {name: measure for table in SUITES.values() for name, measure in table.items()}
 """Measures by name."""
+
+
+_CORPUS = frozenset(
+    {"bits_per_byte", "bleu", "brier_score", "byte_perplexity", "chrf", "mcc", "perplexity", "ter", "word_perplexity"}
+)
+"""Metrics of lm-evaluation-harness that are one number of all items together."""
+_LOWER = frozenset(
+    {"bits_per_byte", "brier_score", "byte_perplexity", "cer", "perplexity", "ter", "wer", "word_perplexity"}
+)
+_SHARES = frozenset({"acc", "acc_mutual_info", "acc_norm", "em", "exact_match", "f1", "pass@1"})
+
+
+def named(name: str) -> Measure:
+    """The measure of that name. One of lm-evaluation-harness is written `TASK/METRIC`, or `TASK/METRIC/FILTER` where answers were filtered.
+
+    Raises:
+        KeyError: There is no such measure.
+    """
+    if name in MEASURES:
+        return MEASURES[name]
+    task, *parts = name.split("/")
+    if not task or not 1 <= len(parts) <= 2 or not all(parts):
+        raise KeyError(name)
+    metric = parts[0]
+    return Measure(
+        name,
+        f"{task} {metric}" + (f" ({parts[1]})" if parts[1:] else ""),
+        "observed" if metric in _CORPUS else "mean",
+        "lower" if metric in _LOWER else "higher",
+        "share" if metric in _SHARES else "number",
+    )
+
+
+def table(suite: str, rows: Iterable[Mapping[str, Any]] = ()) -> Mapping[str, Measure]:
+    """Measures of a suite by name, those that only its rows name included.
+
+    Args:
+        suite: Its name.
+        rows: Rows of one side, or of both.
+
+    Raises:
+        KeyError: There is no such suite.
+    """
+    if suite != "lm_eval":
+        return SUITES[suite]
+    names = {name for row in rows for key in ("values", "corpus") for name in row.get(key, ())}
+    return {name: named(name) for name in sorted(names)}
 
 
 def suite_of(measure: str) -> str:
@@ -157,7 +205,10 @@ def suite_of(measure: str) -> str:
     Raises:
         KeyError: There is no such measure.
     """
-    return next(suite for suite, table in SUITES.items() if measure in table)
+    if measure not in MEASURES:
+        named(measure)
+        return "lm_eval"
+    return next(suite for suite, measures in SUITES.items() if measure in measures)
 
 
 def measures_of(suites: Iterator[str] | tuple[str, ...]) -> list[Measure]:
