@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt $(KERNEL)
 	$(if $(filter pyproject.toml constraints.txt,$?), \
 	    $(PYTHON) -m venv $(VENV) \
 	    $(if $(TORCH_INDEX),&& $(BIN)/pip install --quiet --index-url $(TORCH_INDEX) "$$(grep '^torch==' constraints.txt)") \
-	    && $(INSTALL) -e '.[train$(comma)openvino$(comma)dev]', \
+	    && $(INSTALL) -e '.[train$(comma)evaluate$(comma)openvino$(comma)dev]', \
 	    $(INSTALL) --no-deps -e .)
 	@touch $@
 
