@@ -139,7 +139,7 @@ def carry_out(spec: Spec, layout: Layout, request: Request, *, typed: str, yes: 
 
 
 def _end(talk: Talk, outcome: Outcome, narrator: Narrator, layout: Layout, typed: str) -> None:
-    from aifw.cli.report import ending
+    from aifw.cli.ending import ending
 
     assert talk.plan is not None
     if outcome.results and not (talk.plan.empty and not narrator.finished):
