@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from aifw.cli import schema as module
 from aifw.cli.schema import command, main
+from aifw.evaluation.schema import PACKAGED as PACKAGED_REPORT
 from aifw.spec.schema import PACKAGED
 from aifw.spec.schema import schema as schema_of_spec
 
@@ -41,8 +42,10 @@ def test_sections_name_their_kinds(section: str) -> None:
 def test_what_is_published_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"]) == 0, capsys.readouterr().err
     folder = Path(__file__).parents[2] / "schemas"
-    assert {path for path in module.published() if path != PACKAGED} == set(folder.glob("*.json"))
-    assert PACKAGED.read_text(encoding="utf-8") == (folder / PACKAGED.name).read_text(encoding="utf-8")
+    packaged = {PACKAGED, PACKAGED_REPORT}
+    assert set(module.published()) - packaged == set(folder.glob("*.json"))
+    for path in packaged:
+        assert path.read_text(encoding="utf-8") == (folder / path.name).read_text(encoding="utf-8")
 
 
 def test_stale_files_are_named(
@@ -50,9 +53,10 @@ def test_stale_files_are_named(
 ) -> None:
     (tmp_path / "schemas").mkdir()
     monkeypatch.setattr("aifw.spec.schema.PACKAGED", tmp_path / "packaged.json")
+    monkeypatch.setattr("aifw.evaluation.schema.PACKAGED", tmp_path / "packaged_report.json")
     monkeypatch.setattr(module, "ROOT", tmp_path)
     assert main(["--check"]) == 1
-    assert capsys.readouterr().err.count("json is not up to date") == 4
+    assert capsys.readouterr().err.count("json is not up to date") == 6
     assert main(["--write"]) == 0
     assert main(["--check"]) == 0
     (tmp_path / "schemas/aifw.events.v1.schema.json").write_text("{}")
