@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,16 +138,17 @@ def parse_client(text: str) -> Client | None:
     )
 
 
-def read_clients(root: Path = Path("/")) -> Reading:
-    """Look at the files of all processes that may be looked into.
+def read_clients(root: Path = Path("/"), processes: Iterable[int] | None = None) -> Reading:
+    """Look at the files of processes that may be looked into.
 
     Args:
         root: Where `proc` is.
+        processes: Which ones; all of them if not said.
     """
     tree = Tree(root)
     clients: dict[tuple[str, int], Client] = {}
     hidden = seen = 0
-    for process in tree.names("proc", "[0-9]{1,10}")[0]:
+    for process in tree.names("proc", "[0-9]{1,10}")[0] if processes is None else processes:
         files, problem = tree.names(f"proc/{process}/fdinfo", "[0-9]{1,10}")
         # A process that has ended meanwhile is no longer there to be counted.
         hidden += bool(problem) and not problem.endswith("does not exist")

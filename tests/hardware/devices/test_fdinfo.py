@@ -285,3 +285,10 @@ readings = st.builds(
 def test_a_share_is_a_share(earlier: Reading, later: Reading) -> None:
     for engines in busy_share(earlier, later).values():
         assert all(0.0 <= share <= 1.0 for share in engines.values())
+
+
+def test_only_some_processes_may_be_asked(own_tree: Tree) -> None:
+    root = own_tree(files={"proc/7/fdinfo/3": HEAD, "proc/8/fdinfo/3": HEAD.replace("4", "5")})
+    assert [each.number for each in read_clients(root, (8,)).clients.values()] == [5]
+    assert read_clients(root, (9,)).clients == {}
+    assert read_clients(root, ()).clients == {}
