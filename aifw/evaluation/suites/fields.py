@@ -39,8 +39,13 @@ def has(row: Mapping[str, Any], field: str) -> bool:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number. True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a finite number, as a double holds it. True and False are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def number(
@@ -72,13 +77,13 @@ def number(
 
 
 def whole(row: Mapping[str, Any], field: str, wanted: str, *, least: int = 0) -> int:
-    """An integer; 3.0 is none.
+    """An integer of at most 63 bits; 3.0 is none.
 
     Raises:
         InputInvalid: It is something else, or smaller than `least`.
     """
     value = row.get(field)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 63:
         raise refused(row, field, wanted)
     return value
 
