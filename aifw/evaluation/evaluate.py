@@ -1,196 +1,237 @@
-"""Measures a model and a baseline on the same items, one model in memory at a time."""
+"""Measures a model and a baseline on the same items, one model in memory at a time; or predictions that were brought."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from aifw.errors import InputInvalid, JobError
-from aifw.evaluation import preference
-from aifw.evaluation.kinds import EvaluateSettings
-from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
+from aifw.errors import InputInvalid
+from aifw.evaluation.environment import Environment
+from aifw.evaluation.kinds import EvaluateSettings, Prices
+from aifw.evaluation.predictions import is_predictions, read_predictions
+from aifw.evaluation.report import build, write
+from aifw.evaluation.runs import Run
+from aifw.evaluation.stated import state
+from aifw.evaluation.suites import Row
 from aifw.job import Input, Job
-from aifw.models.load import load, load_tokenizer, quiet
-from aifw.models.openvino_model import configuration, context_of, is_openvino, load_openvino
-from aifw.models.pairs import Encoded, Pair, choose, encode, read_pairs
-from aifw.models.score import PairScore, score_pairs
-from aifw.statistics import compare
 
-REPORT_VERSION = 1
+SIDES = ("subject", "baseline")
+
+_RECORDS = frozenset({"classification", "retrieval", "reflection", "rag", "routing", "adaptation", "search"})
 
 
 def evaluate(job: Job[EvaluateSettings]) -> None:
     """Write the output `evaluation`: `report.json` and `items.jsonl`.
 
     Raises:
-        InputInvalid: There is no item, or the models cannot be compared on the same ones.
+        InputInvalid: There is no item, or the two sides cannot be compared on the same ones.
+        DependencyMissing: A suite needs a package that is not installed.
         JobStopped: Stopped on request.
         JobError: A score is not a number.
     """
-    use_threads(job.threads)
-    data = job.inputs["data"]
-    pairs = choose(read_pairs(data.path), job.settings.max_items)
-    same = _same_model(job.inputs["subject"], job.inputs["baseline"])
-    subject_encoded, subject = _scored(job, "subject", pairs, 0, 1 if same else 2)
-    baseline_encoded, baseline = (
-        (subject_encoded, subject) if same else _scored(job, "baseline", pairs, len(subject), 2)
-    )
-    for note in subject_encoded.notes():
-        job.note(note)
-    used = {pair.id for pair in subject_encoded.pairs}
-    if used != {pair.id for pair in baseline_encoded.pairs}:
-        raise InputInvalid("the two models cannot use the same items: their tokenizers or windows differ too much")
-    rows = [
-        {
-            "id": pair.id,
-            "group": pair.group,
-            "chosen_tokens": ours.chosen_tokens,
-            "rejected_tokens": ours.rejected_tokens,
-            "shorter_wins": preference.shorter_wins(ours),
-            "subject": preference.item(ours),
-            "baseline": preference.item(theirs),
-        }
-        for pair, ours, theirs in zip(subject_encoded.pairs, subject, baseline, strict=True)
-    ]
-    report = _report(job, rows, subject_encoded)
-    out = job.output("evaluation")
-    with (out / "items.jsonl").open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, sort_keys=True, allow_nan=False) + "\n" for row in rows)
-    (out / "report.json").write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    measured = report["suites"]["preference"]
-    job.fact("items", len(rows), "evaluation")
-    job.fact("groups", report["data"]["groups"], "evaluation")
-    job.fact("subject", job.inputs["subject"].digest, "evaluation")
-    job.fact("baseline", job.inputs["baseline"].digest, "evaluation")
-    for name in preference.MEASURES:
-        job.fact(name, measured["subject"][name]["value"], "evaluation")
-        job.fact(f"baseline_{name}", measured["baseline"][name]["value"], "evaluation")
-    job.fact("shorter_wins", measured["shorter_wins"], "evaluation")
-    job.fact("summary", _summary(measured, len(rows)), "evaluation")
-
-
-def _summary(measured: Mapping[str, Any], items: int) -> str:
-    """Both forms of the accuracy, and how far length alone would get."""
-    per_token, summed = (
-        f"{measured['baseline'][name]['value']:.3f} → {measured['subject'][name]['value']:.3f}"
-        for name in ("preference_accuracy", "preference_accuracy_sum")
-    )
-    return f"preference accuracy {per_token} per token, {summed} summed; shorter wins {measured['shorter_wins']:.3f}; n {items:,}"
-
-
-def _same_model(subject: Input, baseline: Input) -> bool:
-    return (bool(subject.digest) and subject.digest == baseline.digest) or subject.path == baseline.path
-
-
-def _scored(
-    job: Job[EvaluateSettings], side: str, pairs: Sequence[Pair], before: int, models: int
-) -> tuple[Encoded, list[PairScore]]:
-    """Items one model can use and their scores; scores of the same model on the same items are kept between runs."""
-    settings, source = job.settings, job.inputs[side]
-    backend = _backend(job, source)
-    with quiet():
-        tokenizer = load_tokenizer(source.path)
-        context = int(source.facts.get("context") or context_of(configuration(source.path)))
-        encoded = encode(
-            pairs,
-            tokenizer,
-            max_prompt=settings.max_prompt_tokens,
-            max_answer=settings.max_completion_tokens,
-            context=context,
-            keep_equal=True,
+    environment = Environment.begin(job)
+    brought = {side: is_predictions(job.inputs[side]) for side in SIDES if side in job.inputs}
+    if len(set(brought.values())) > 1:
+        raise InputInvalid(
+            f"{job.inputs['subject'].address} and {job.inputs['baseline'].address} are a model and predictions",
+            hint="compare two models, or the predictions of both",
         )
-        if not encoded.pairs:
-            raise InputInvalid(
-                f"none of the {len(pairs)} items of {job.inputs['data'].address} can be used",
-                hint="; ".join(encoded.notes()) or "the data set is empty",
-            )
-
-        def compute() -> list[PairScore]:
-            def tell(done: int) -> None:
-                job.obey()
-                job.progress(before + done, models * len(encoded.tokens), "item")
-
-            if is_openvino(source.path):
-                return score_pairs(load_openvino(source.path, backend), encoded.tokens, tell)
-            model = load(source.path, backend=backend)
-            return score_pairs(replace(model, module=backend.optimised(model.module)), encoded.tokens, tell)
-
-        scores = _kept(job, source, backend.precision, encoded, compute)
-    for score in scores:
-        if not (abs(score.chosen) < float("inf") and abs(score.rejected) < float("inf")):
-            raise JobError(f"{source.address} gives scores that are not numbers", hint="try `precision: fp32`")
-    return encoded, scores
-
-
-def _kept(job: Job[EvaluateSettings], source: Input, precision: str, encoded: Encoded, compute: Any) -> list[PairScore]:
-    if not source.digest:
-        return list(compute())
-    tokens = [[pair.prompt, pair.chosen, pair.rejected] for pair in encoded.tokens]
-    key = hashlib.sha256(json.dumps(["scores", source.digest, precision, job.device, tokens]).encode()).hexdigest()
-    folder = job.cache(
-        f"scores-{key[:32]}",
-        lambda into: _write(into / "scores.json", [[score.chosen, score.rejected] for score in compute()]),
+    measured = _predictions(job) if brought["subject"] else _models(job)
+    report, items = build(
+        subject=named(job.inputs["subject"]),
+        baseline=named(job.inputs["baseline"]) if "baseline" in job.inputs else None,
+        data=measured["data"],
+        settings=measured["settings"],
+        rows=measured["rows"],
+        environment=environment.end(),
+        seed=job.seed,
     )
-    rows = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    return [
-        PairScore(chosen, rejected, len(pair.chosen), len(pair.rejected))
-        for (chosen, rejected), pair in zip(rows, encoded.tokens, strict=True)
-    ]
+    write(job.output("evaluation"), report, items)
+    state(job, report)
 
 
-def _write(path: Any, value: Any) -> None:
-    path.write_text(json.dumps(value), encoding="utf-8")
-
-
-def _report(job: Job[EvaluateSettings], rows: list[dict[str, Any]], encoded: Encoded) -> dict[str, Any]:
-    """Everything a reader or a gate needs, and nothing that changes between two equal runs."""
-    measures = {side: preference.summary(rows, side) for side in ("subject", "baseline")}
-    groups = {row["id"]: row["group"] for row in rows}
-    compared = {}
-    for name in preference.MEASURES:
-        before, after = ({row["id"]: row[side][name] for row in rows} for side in ("baseline", "subject"))
-        result = compare(before, after, groups)
-        compared[name] = {
-            "difference": result.difference,
-            "low": result.low,
-            "high": result.high,
-            "p": result.p,
-            "method": result.method,
-        }
+def named(source: Input) -> dict[str, str]:
+    """What a report says about an input."""
+    provenance = source.facts.get("provenance")
     return {
-        "version": REPORT_VERSION,
-        "subject": _named(job.inputs["subject"]),
-        "baseline": _named(job.inputs["baseline"]),
-        "data": {
-            **_named(job.inputs["data"]),
-            "items": len(rows),
-            "groups": len(set(groups.values())),
-            "dropped": dict(sorted(encoded.dropped.items())),
-            "cut": dict(sorted(encoded.cut.items())),
-        },
-        "precision": _backend(job, job.inputs["subject"]).precision,
-        "suites": {
-            "preference": {
-                **measures,
-                "compared": compared,
-                "shorter_wins": sum(row["shorter_wins"] for row in rows) / len(rows),
-            }
-        },
+        "address": source.address,
+        "digest": source.digest,
+        "name": source.address if provenance is None else str(provenance),
     }
 
 
-def _backend(job: Job[EvaluateSettings], source: Input) -> Backend:
-    """How one of the models is run: OpenVINO has no part for some of the devices that torch computes on."""
-    measured = measured_beside(job.cache_root)
-    wanted = job.settings.precision
-    if not is_openvino(source.path):
-        return backend_for(job.device, wanted, threads=job.threads, measured=measured)
-    device = job.device if job.device.partition(":")[0] in {"cpu", "xpu"} else "cpu"
-    return backend_for(device, wanted, library="openvino", threads=job.threads, measured=measured)
+# Predictions
 
 
-def _named(source: Input) -> dict[str, Any]:
-    return {"address": source.address, "digest": source.digest, "name": source.facts.get("provenance")}
+def _predictions(job: Job[EvaluateSettings]) -> dict[str, Any]:
+    settings = job.settings
+    subject = read_predictions(job.inputs["subject"], settings.max_items)
+    baseline = read_predictions(job.inputs["baseline"], settings.max_items) if "baseline" in job.inputs else None
+    if settings.suites is not None and settings.suites != (subject.suite,):
+        raise InputInvalid(
+            f"{job.inputs['subject'].address} has rows of suite `{subject.suite}`, "
+            f"`suites` asks for {', '.join(settings.suites)}",
+            hint="leave `suites` out; predictions are measured by the suite they are rows of",
+        )
+    if baseline is not None and baseline.suite != subject.suite:
+        raise InputInvalid(
+            f"{job.inputs['subject'].address} has rows of suite `{subject.suite}`, "
+            f"{job.inputs['baseline'].address} of `{baseline.suite}`"
+        )
+    return {
+        "data": {**named(job.inputs["subject"]), "digest": subject.digest()},
+        "settings": {"max_items": settings.max_items},
+        "rows": {subject.suite: (subject.rows, None if baseline is None else baseline.rows)},
+    }
+
+
+# Models
+
+
+def _models(job: Job[EvaluateSettings]) -> dict[str, Any]:
+    from aifw.evaluation.runs.items import HeldOut, read_as, read_held_out, same_items
+    from aifw.evaluation.runs.side import Side
+    from aifw.hardware.libraries.backend import use_threads
+
+    settings = job.settings
+    suites = settings.of_a_model()
+    _see_suites(job, suites)
+    use_threads(job.threads)
+    held_out = HeldOut("no data", [], preferences=False)
+    if "data" in job.inputs:
+        held_out = read_held_out(job.inputs["data"].path, job.inputs["data"].address, settings.max_items)
+    on_items, on_tasks = _runs(job, suites, held_out)
+    same = "baseline" in job.inputs and _same(job.inputs["subject"], job.inputs["baseline"])
+    models = [side for side in SIDES if side in job.inputs and not (same and side == "baseline")]
+    total = len(models) * sum(run.steps for run in (*on_items, *on_tasks))
+    done = 0
+
+    def tell(number: int) -> None:
+        job.obey()
+        job.progress(done + number, total, "item")
+
+    tell(0)
+    precision, read = "", None
+    for name in models:
+        side = Side(job, name, tell)
+        precision = precision or side.backend.precision
+        if on_items:
+            items = read_as(
+                held_out,
+                side.tokenizer,
+                side.context,
+                max_prompt=settings.max_prompt_tokens,
+                max_answer=settings.max_completion_tokens,
+            )
+            if read is not None:
+                same_items(items, read)
+            read = items if read is None else read
+            for run in on_items:
+                run.measure(side, items)
+                done += run.steps
+                tell(0)
+        for run in on_tasks:
+            run.measure(side, None)
+            done += run.steps
+            tell(0)
+        side.close()
+    for note in read.encoded.notes() if read is not None else ():
+        job.note(note)
+    data: dict[str, Any] = (
+        named(job.inputs["data"]) if "data" in job.inputs else {"address": "", "digest": "", "name": "tasks"}
+    )
+    if read is not None:
+        data |= {"dropped": dict(sorted(read.encoded.dropped.items())), "cut": dict(sorted(read.encoded.cut.items()))}
+    return {
+        "data": data,
+        "settings": _settings(settings, suites, precision),
+        "rows": _rows([*on_items, *on_tasks], suites, both="baseline" in job.inputs, same=same),
+    }
+
+
+def _see_suites(job: Job[EvaluateSettings], suites: Sequence[str]) -> None:
+    """See that what is asked for can be measured of a model.
+
+    Raises:
+        InputInvalid: It cannot.
+    """
+    brought = [suite for suite in suites if suite in _RECORDS]
+    if brought:
+        raise InputInvalid(
+            f"{job.inputs['subject'].address} is a model; {', '.join(brought)} measure predictions",
+            hint="bring rows: `{kind: predictions, path: ..., suite: ...}`, and name them as `subject`",
+        )
+    if "data" not in job.inputs and set(suites) != {"lm_eval"}:
+        raise InputInvalid(
+            f"{job.inputs['subject'].address} is a model, and there are no items to measure it on",
+            hint="`data` names held-out pairs or conversations",
+        )
+
+
+def _runs(job: Job[EvaluateSettings], suites: Sequence[str], held_out: Any) -> tuple[list[Run], list[Any]]:
+    """What has to be run on items, and on tasks that bring their own. What is timed comes first, while the process is fresh."""
+    from aifw.evaluation.runs.contamination import ContaminationRun
+    from aifw.evaluation.runs.generation import GenerationRun
+    from aifw.evaluation.runs.language_model import LanguageModelRun
+    from aifw.evaluation.runs.preference import PreferenceRun
+    from aifw.evaluation.runs.timing import TIMED, TimingRun
+
+    settings, steps = job.settings, len(held_out.pairs)
+    found: list[Run] = []
+    if set(TIMED) & set(suites):
+        found.append(TimingRun(suites, steps, settings.timing, settings.prices or Prices()))
+    preference = PreferenceRun(steps) if "preference" in suites else None
+    if preference is not None:
+        found.append(preference)
+    if "language_model" in suites:
+        found.append(LanguageModelRun(steps, settings.language_model, preference))
+    if "generation" in suites:
+        found.append(GenerationRun(steps, settings.generation, job.seed))
+    if "contamination" in suites:
+        trained = {source.address: source.path for name, source in job.inputs.items() if name.startswith("trained_on.")}
+        found.append(ContaminationRun(held_out, trained, settings.near_duplicates))
+    if settings.harness is None:
+        return found, []
+    from aifw.evaluation.language_model_harness import HarnessRun
+
+    return found, [HarnessRun(settings.harness, job.root)]
+
+
+def _rows(
+    runs: Sequence[Run], suites: Sequence[str], *, both: bool, same: bool
+) -> dict[str, tuple[Sequence[Row], Sequence[Row] | None]]:
+    """Rows of both sides by suite. A model measured against itself is measured once."""
+    found: dict[str, tuple[Sequence[Row], Sequence[Row] | None]] = {}
+    for run in runs:
+        subject = run.rows("subject")
+        baseline = (subject if same else run.rows("baseline")) if both else {}
+        for suite in suites:
+            if suite in subject:
+                found[suite] = (subject[suite], baseline.get(suite) if suite != "contamination" else None)
+    return found
+
+
+def _settings(settings: EvaluateSettings, suites: Sequence[str], precision: str) -> dict[str, Any]:
+    """What the numbers depend on, as far as it was used."""
+    used: dict[str, Any] = {
+        "precision": precision,
+        "max_items": settings.max_items,
+        "max_prompt_tokens": settings.max_prompt_tokens,
+        "max_completion_tokens": settings.max_completion_tokens,
+    }
+    named_options: Mapping[str, tuple[str, ...]] = {
+        "language_model": ("language_model",),
+        "generation": ("generation",),
+        "timing": ("latency", "throughput", "resources", "cost"),
+        "prices": ("cost",),
+        "near_duplicates": ("contamination",),
+        "harness": ("lm_eval",),
+    }
+    whole = settings.model_dump(mode="json")
+    return used | {
+        name: whole[name] for name, those in named_options.items() if set(those) & set(suites) and whole[name]
+    }
+
+
+def _same(subject: Input, baseline: Input) -> bool:
+    return (bool(subject.digest) and subject.digest == baseline.digest) or subject.path == baseline.path

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from aifw.errors import InputInvalid, JobError, JobStopped
-from aifw.evaluation import preference
 from aifw.evaluation.evaluate import evaluate
 from aifw.evaluation.kinds import Evaluate, EvaluateSettings
+from aifw.evaluation.report import read
 from aifw.hardware.machine import Cpu, Machine, Memory
 from aifw.job import Control, Input, Job
 from aifw.kind import History, InputFacts, Standing
 from aifw.models.load import load
 from aifw.models.pairs import encode, read_pairs
-from aifw.models.score import PairScore, score_pairs
+from aifw.models.score import score_pairs
 from aifw.models.tiny import write_tiny_model
 
 HERE = Machine("here", Cpu("any", 2), Memory(8 * 1024**3, 8 * 1024**3))
@@ -29,7 +31,7 @@ def _write_pairs(folder: Path, answers: list[tuple[str, str]]) -> Input:
             row = {"id": f"i{number:03}", "group": f"g{number // 2}", "chosen": chosen, "rejected": rejected}
             row["prompt"] = [{"role": "user", "content": f"question {number}"}]  # type: ignore[assignment]
             file.write(json.dumps(row) + "\n")
-    return Input("pairs.heldout", folder)
+    return Input("pairs.heldout", folder, {"provenance": "some pairs"}, folder.name)
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +56,8 @@ def _job(tmp_path: Path, inputs: dict[str, Input], name: str = "a", **settings: 
 
 
 def _read(job: Job[EvaluateSettings]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    out = job.out / "evaluation"
-    return json.loads((out / "report.json").read_text()), [
-        json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()
-    ]
+    evidence = read(job.out / "evaluation")
+    return evidence.report, evidence.items
 
 
 def test_every_item_is_scored_under_both_models(tmp_path: Path, inputs: dict[str, Input]) -> None:
@@ -66,6 +66,11 @@ def test_every_item_is_scored_under_both_models(tmp_path: Path, inputs: dict[str
     report, rows = _read(job)
     assert report["data"]["items"] == len(rows) == 12
     assert report["data"]["groups"] == 6
+    assert {name: report["data"][name] for name in ("address", "digest", "name")} == {
+        "address": "pairs.heldout",
+        "digest": "pairs",
+        "name": "some pairs",
+    }
     pairs = read_pairs(inputs["data"].path)
     for side in ("subject", "baseline"):
         model = load(inputs[side].path)
@@ -73,22 +78,57 @@ def test_every_item_is_scored_under_both_models(tmp_path: Path, inputs: dict[str
         right = 0.0
         for row, score in zip(rows, score_pairs(model, tokens), strict=True):
             assert row[side]["chosen"] == pytest.approx(score.chosen, abs=1e-4)
-            right += row[side]["preference_accuracy"]
+            right += row[f"{side}_values"]["preference_accuracy"]
         measured = report["suites"]["preference"][side]["preference_accuracy"]
         assert measured["value"] == right / 12
         assert measured["low"] < measured["value"] < measured["high"]
-    assert rows[-1]["subject"]["preference_accuracy"] == rows[-1]["shorter_wins"] == 0.5
-    assert job.facts["evaluation"]["subject"] == inputs["subject"].digest
+    assert rows[-1]["subject_values"]["preference_accuracy"] == 0.5
+    facts = job.facts["evaluation"]
+    assert (facts["subject"], facts["baseline"]) == (inputs["subject"].digest, inputs["baseline"].digest)
+    assert facts["preference_accuracy"] == report["suites"]["preference"]["subject"]["preference_accuracy"]["value"]
+    assert facts["data"] == "pairs"
+    assert len(facts["sketch"]) == 12
 
 
-def test_the_same_evaluation_has_the_same_bytes(tmp_path: Path, inputs: dict[str, Input]) -> None:
+def test_the_sentence_tells_both_forms_and_what_length_alone_would_get(
+    tmp_path: Path, inputs: dict[str, Input]
+) -> None:
+    job = _job(tmp_path, inputs)
+    evaluate(job)
+    facts = job.facts["evaluation"]
+    before, after = facts["baseline_preference_accuracy"], facts["preference_accuracy"]
+    summed = f"{facts['baseline_preference_accuracy_sum']:.3f} → {facts['preference_accuracy_sum']:.3f} summed"
+    sentence = (
+        f"preference accuracy {before:.3f} → {after:.3f} per token, {summed}; "
+        f"shorter wins {facts['shorter_wins']:.3f}; n 12"
+    )
+    assert facts["summary"].startswith(sentence)
+
+
+def test_a_model_is_measured_without_a_baseline(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    alone = {name: each for name, each in inputs.items() if name != "baseline"}
+    job = _job(tmp_path, alone, baseline=None)
+    evaluate(job)
+    report, rows = _read(job)
+    assert report["baseline"] is None
+    assert "baseline" not in rows[0]
+    assert "compared" not in report["suites"]["preference"]
+    assert not [name for name in job.facts["evaluation"] if name.startswith("baseline")]
+    assert "→" not in job.facts["evaluation"]["summary"]
+
+
+def test_the_same_evaluation_gives_the_same_items_and_measures(tmp_path: Path, inputs: dict[str, Input]) -> None:
     first, second = _job(tmp_path, inputs), _job(tmp_path, inputs, "b")
     second.cache_root = None
     for job in (first, second):
         evaluate(job)
-    for name in ("report.json", "items.jsonl"):
-        assert (first.out / "evaluation" / name).read_bytes() == (second.out / "evaluation" / name).read_bytes()
-    assert first.facts == second.facts
+    assert (first.out / "evaluation/items.jsonl").read_bytes() == (second.out / "evaluation/items.jsonl").read_bytes()
+    reports = [_read(job)[0] for job in (first, second)]
+    assert reports[0]["suites"] == reports[1]["suites"]
+    told = [
+        {name: value for name, value in job.facts["evaluation"].items() if name != "summary"} for job in (first, second)
+    ]
+    assert told[0] == told[1]
 
 
 def test_scores_of_a_known_model_are_kept(
@@ -97,7 +137,7 @@ def test_scores_of_a_known_model_are_kept(
     evaluate(_job(tmp_path, inputs))
     loaded: list[Path] = []
     monkeypatch.setattr(
-        "aifw.evaluation.evaluate.load", lambda path, **rest: (loaded.append(path), load(path, **rest))[1]
+        "aifw.evaluation.runs.side.load", lambda path, **rest: (loaded.append(path), load(path, **rest))[1]
     )
     other = write_tiny_model(tmp_path / "other", seed=3)
     evaluate(_job(tmp_path, inputs | {"subject": other}, "b"))
@@ -140,18 +180,64 @@ def test_stopping(tmp_path: Path, inputs: dict[str, Input]) -> None:
     assert not list((tmp_path / "cache").glob("*"))
 
 
+def test_all_that_can_be_run_on_a_model_lands_in_one_report(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    suites = ["preference", "language_model", "generation", "latency", "throughput", "resources", "cost"]
+    job = _job(
+        tmp_path,
+        {**inputs, "trained_on.0": inputs["data"]},
+        suites=[*suites, "contamination"],
+        trained_on=["d"],
+        language_model={"generate": True, "max_tokens": 6, "max_items": 5},
+        generation={"prompts": 4, "max_tokens": 8},
+        timing={"requests": 5, "max_tokens": 4, "warm_up": 1},
+        prices={"instance_hour": "$0.36"},
+    )
+    evaluate(job)
+    report, _ = _read(job)
+    assert set(report["suites"]) == {*suites, "contamination"}
+    measured = {name: entry for suite in report["suites"].values() for name, entry in suite["subject"].items()}
+    scores = [row["subject"] for row in _read(job)[1] if row["suite"] == "preference"]
+    loss = -sum(row["chosen"] for row in scores) / sum(row["chosen_tokens"] for row in scores)
+    assert measured["perplexity"]["value"] == pytest.approx(math.exp(loss))
+    assert measured["exact_match"]["n"] == 5
+    assert measured["contamination"]["value"] == 1
+    assert measured["latency_p50"]["value"] > 0
+    assert measured["cloud_cost"]["value"] > 0
+    assert measured["peak_memory"]["value"] > 0
+    assert measured["latency_p99"]["value"] is None
+    assert "too few" in measured["latency_p99"]["note"]
+    assert report["suites"]["generation"]["baseline"]["kl_to_reference"]["value"] == 0
+    assert measured["kl_to_reference"]["value"] > 0
+    assert report["suites"]["generation"]["baseline"]["length_drift"]["value"] == 0
+    assert report["settings"]["timing"]["requests"] == 5
+    assert "preference accuracy" in job.facts["evaluation"]["summary"]
+    assert "perplexity" in job.facts["evaluation"]["summary"]
+
+
+def test_predictions_are_not_measured_by_what_a_model_runs(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    with pytest.raises(InputInvalid, match=r"ours is a model; rag measure predictions"):
+        evaluate(_job(tmp_path, inputs, suites=["rag"]))
+
+
+def test_a_model_needs_items(tmp_path: Path, inputs: dict[str, Input]) -> None:
+    alone = {name: each for name, each in inputs.items() if name != "data"}
+    with pytest.raises(InputInvalid, match="there are no items to measure it on"):
+        evaluate(_job(tmp_path, alone, data=None))
+
+
 @pytest.mark.parametrize(
-    ("score", "per_token", "summed", "shorter"),
+    ("settings", "message"),
     [
-        (PairScore(-4, -6, 4, 3), 1, 1, 0),
-        (PairScore(-6, -4, 6, 2), 1, 0, 0),
-        (PairScore(-4, -4, 2, 2), 0.5, 0.5, 0.5),
-        (PairScore(-9, -4, 2, 4), 0, 0, 1),
+        ({"suites": ["cost"]}, "needs `prices`"),
+        ({"suites": ["contamination"]}, "needs `trained_on"),
+        ({"suites": ["lm_eval"]}, "needs `harness"),
+        ({"suites": ["preference", "preference"]}, "named twice"),
+        ({"suites": []}, "at least 1"),
     ],
 )
-def test_outcomes(score: PairScore, per_token: float, summed: float, shorter: float) -> None:
-    assert preference.outcomes(score) == {"preference_accuracy": per_token, "preference_accuracy_sum": summed}
-    assert preference.shorter_wins(score) == shorter
+def test_settings_that_do_not_go_together(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        EvaluateSettings.model_validate({"subject": "s", "data": "d"} | settings)
 
 
 def test_nothing_to_compare_once_the_subject_is_the_alias() -> None:
@@ -175,6 +261,16 @@ def test_forecast_grows_with_the_items() -> None:
     half = kind.forecast(settings.model_copy(update={"max_items": 60}), known, HERE, History())
     assert half.work == pytest.approx(first.work / 2)
     assert "assumed" in kind.forecast(settings, {}, HERE, History()).basis
+    answering = settings.model_copy(update={"suites": ("preference", "generation", "latency")})
+    longer = kind.forecast(answering, known, HERE, History())
+    assert longer.seconds.mid > first.seconds.mid
+    assert "187 prompts answered" in longer.basis
+    alone = kind.forecast(settings.model_copy(update={"baseline": None}), known, HERE, History())
+    assert alone.work == pytest.approx(first.work / 2)
+    brought = {"subject": InputFacts("p", {"suite": "rag", "rows": 1000}, True)}
+    rows = kind.forecast(EvaluateSettings.model_validate({"subject": "p"}), brought, HERE, History())
+    assert rows.basis == "1,000 rows"
+    assert rows.facts["evaluation"]["items"] == 1000
 
 
 def test_an_exported_model_is_scored_like_the_one_it_was_made_from(tmp_path: Path, inputs: dict[str, Input]) -> None:
