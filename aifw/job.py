@@ -78,6 +78,7 @@ class Job(Generic[S]):
         outputs: Names the kind declares in `produces`.
         offline: True if the network must not be used.
         existing: Facts an external thing was left with by the last call, empty before it exists.
+        look: How often, this time included, the kind's evidence was looked at to decide about an alias; 0 if it could not be counted.
     """
 
     settings: S
@@ -94,6 +95,7 @@ class Job(Generic[S]):
     outputs: tuple[str, ...] = ()
     offline: bool = False
     existing: Facts = field(default_factory=dict)
+    look: int = 1
     cache_root: Path | None = None
     checkpoints: Path | None = None
     report: Report = _silent

@@ -32,9 +32,15 @@ Family = Literal["artifact", "external", "service"]
 
 
 class Output:
-    """What a named output is. Subclass it; the docstring describes the directory's layout, `name` is the word used in messages."""
+    """What a named output is. Subclass it; the docstring describes the directory's layout, `name` is the word used in messages.
+
+    Attributes:
+        measures: Facts that measure something, and which direction is better. Targets are checked against them; an output that lists
+            none may be asked for any fact.
+    """
 
     name: ClassVar[str]
+    measures: ClassVar[Mapping[str, Literal["higher", "lower", "neither"]]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +174,21 @@ class Standing:
     through_alias: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A setting that does not go together with what another resource says.
+
+    Attributes:
+        field: Where the setting stands: `("require", "perplexity")`.
+        message: What is wrong.
+        advice: What to do, in a few words.
+    """
+
+    field: tuple[str, ...]
+    message: str
+    advice: str = ""
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The folder a spec stands in, as a kind's `observe` sees it.
@@ -209,6 +230,9 @@ class Kind(Generic[S]):
         runs_on: Families of devices its code can compute on: `cpu`, `xpu`, `cuda`, `npu`, `ncs2`.
         moves_alias: For a kind whose result decides about an alias: the settings that name the alias and the candidate.
             The output carries the fact `verdict`; see `aifw.plan.verdict`.
+        looks_at: For a kind that decides about an alias by a held-out set: the settings that name the alias and the evidence. The
+            evidence carries the facts `data`, the digest of the set, and `sketch`, see `aifw.statistics.sketch`. Every job is a look at
+            the set, counted in the state before it starts, by alias and set: `job.look`.
     """
 
     family: ClassVar[Family]
@@ -225,6 +249,7 @@ class Kind(Generic[S]):
     workload: ClassVar[str] = "data"
     runs_on: ClassVar[tuple[str, ...]] = ("cpu",)
     moves_alias: ClassVar[tuple[str, str] | None] = None
+    looks_at: ClassVar[tuple[str, str] | None] = None
 
     def observe(self, settings: S, workspace: Workspace) -> Observation | None:
         """Look at what lives outside the store; None if there is nothing to look at.
@@ -257,6 +282,15 @@ class Kind(Generic[S]):
         A comparison of a candidate with an alias that already points to it is settled.
         """
         return None
+
+    def disagreements(self, settings: S, inputs: Mapping[str, BaseModel]) -> Iterable[Disagreement]:
+        """Say what of the settings does not go together with those of the resources they refer to.
+
+        Args:
+            settings: Of the resource.
+            inputs: Settings of the resource behind each reference field. References through an alias are left out.
+        """
+        return ()
 
     def fetch(self, settings: S, workspace: Workspace, *, offline: bool) -> str | None:
         """Name the function (`"package.module:function"`) that brings what the job needs from the network, or None."""

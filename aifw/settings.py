@@ -79,6 +79,13 @@ class _Execution:
         return "execution"
 
 
+class KnownKeys:
+    """Marker in a field's metadata: its value is a mapping with some of these keys, though its type does not say so."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+
 execution = _Execution()
 """`threads: Annotated[int, execution]`: says how a job runs, not what it makes, so it is no part of its identity."""
 

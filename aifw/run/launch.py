@@ -24,7 +24,7 @@ from aifw.run.events import Events, Tail
 from aifw.run.inputs import Inputs, Resolved
 from aifw.run.order import Order
 from aifw.spec.models import Resource, Spec
-from aifw.state import effects, jobs
+from aifw.state import effects, jobs, looks
 from aifw.state.artifacts import no_space_named
 from aifw.state.jobs import JobEntry
 from aifw.state.store import Store
@@ -186,8 +186,21 @@ class Launcher:
             resume=str(checkpoint) if checkpoint is not None else None,
             previous=str(previous) if previous is not None and previous.is_dir() else None,
             existing=self._inputs.external_facts(step.address) if verb == "update" else {},
+            look=self._look(resource, key, inputs),
         )
         return self._start(replace(step, key=key), order, admitted.forecast)
+
+    def _look(self, resource: Resource, key: str, inputs: Mapping[str, Resolved]) -> int:
+        """Number of this job's look at a held-out set, on disk before the job can learn anything; 0 if it does not look at one."""
+        if resource.kind.looks_at is None:
+            return 0
+        alias_field, evidence_field = resource.kind.looks_at
+        evidence = inputs.get(evidence_field)
+        data = evidence.facts.get("data") if evidence is not None else None
+        if evidence is None or not isinstance(data, str) or not data:
+            return 0
+        alias, sketch = str(getattr(resource.settings, alias_field)), evidence.facts.get("sketch") or ()
+        return looks.reserve(self._store, alias, data, sketch, key, resource.address, self._run).number
 
     def delete(self, step: Step) -> Running:
         """Start the job that deletes an external thing whose entry left the spec.

@@ -219,6 +219,7 @@ def _job(
         outputs=tuple(kind.produces),
         offline=order.offline,
         existing=order.existing,
+        look=order.look,
         cache_root=Path(order.cache),
         checkpoints=Path(order.checkpoints),
         report=report,

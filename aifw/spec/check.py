@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from aifw import kind as kinds
 from aifw.kind import AnyKind
+from aifw.spec.agreement import check_agreement
 from aifw.spec.aliases import check_followers, check_mover, resolve_aliases
 from aifw.spec.diagnose import Report
 from aifw.spec.interpolate import origins
@@ -58,6 +59,7 @@ class Checker:
             if kind.moves_alias is not None:
                 check_mover(resources[address], resolver)
         check_followers(resources, resolver)
+        check_agreement(resources, resolver)
         report_cycles({address: resource.references for address, resource in resources.items()}, resolver)
         return header, resources, aliases
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from aifw.settings import KnownKeys
 from aifw.spec.diagnose import Diagnostic, Report
 from aifw.spec.interpolate import origins, secretive
 from aifw.spec.models import PATTERN_WORDS
@@ -318,12 +319,15 @@ def _unknown(
 def fields_at(settings: type[BaseModel], path: Path) -> list[str]:
     """Names of the settings that may stand at a path, as they are written."""
     classes = [settings]
-    for part in path:
+    for position, part in enumerate(path):
         below: list[type[BaseModel]] = []
         for each in classes:
             for name, field in each.model_fields.items():
                 if part in {name, field.alias}:
                     below.extend(_models(field.annotation))
+                    keys = next((each for each in field.metadata if isinstance(each, KnownKeys)), None)
+                    if keys is not None and position == len(path) - 1:
+                        return list(keys.names)
         classes = below or classes
     return [field.alias or name for each in classes for name, field in each.model_fields.items()]
 

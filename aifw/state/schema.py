@@ -63,4 +63,14 @@ MIGRATIONS = (
       path text primary key, size integer not null, mtime integer not null, inode integer not null, digest text not null
     ) without rowid;
     """,
+    """
+    -- How often a held-out set was looked at to decide about an alias: the accepted probability of error is spent look by look.
+    -- `holdout` is the digest under which the set was first seen, `data` the one it had at this look; `artifact_key` is the key of the
+    -- job that looked, so that a repeated job is the same look.
+    create table look (
+      alias text not null, holdout text not null, number integer not null, data text not null, sketch text not null,
+      artifact_key text not null, address text not null, run integer not null, at text not null,
+      primary key (alias, holdout, number), unique (alias, artifact_key)
+    ) without rowid;
+    """,
 )

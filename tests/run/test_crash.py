@@ -25,7 +25,8 @@ FIRST = """
 stages:
   base: {kind: toy, text: base, witness: WITNESS}
   better: {kind: toy, text: longer than, sources: [base], steps: 2, witness: WITNESS}
-  gate: {kind: toy_gate, candidate: better, baseline: "@best", alias: best}
+  measured: {kind: toy, text: measured, holdout: h}
+  gate: {kind: toy_gate, candidate: better, baseline: "@best", alias: best, evidence: measured}
 storage:
   kept: {kind: toy_cloud, path: FOLDER/kept.json, witness: WITNESS}
   dropped: {kind: toy_cloud, path: FOLDER/dropped.json, witness: WITNESS}
@@ -35,7 +36,8 @@ SECOND = """
 stages:
   base: {kind: toy, text: base, witness: WITNESS}
   better: {kind: toy, text: much longer than, sources: [base], steps: 2, witness: WITNESS}
-  gate: {kind: toy_gate, candidate: better, baseline: "@best", alias: best}
+  measured: {kind: toy, text: measured, holdout: h}
+  gate: {kind: toy_gate, candidate: better, baseline: "@best", alias: best, evidence: measured}
 storage:
   kept: {kind: toy_cloud, path: FOLDER/kept.json, size: 2, witness: WITNESS}
 aliases: {best: {initial: base}}

@@ -40,6 +40,8 @@ class ToySettings(Settings):
     """Texts to append."""
     file: str | None = None
     """A file to read."""
+    holdout: str | None = None
+    """Say that the text was measured on the held-out set of this name."""
     unobserved: Annotated[str | None, execution] = None
     """A file to read that is no part of the identity, so that the same settings can make different texts."""
     only_length: bool = False
@@ -191,6 +193,8 @@ class GateSettings(Settings):
     """What it is compared with."""
     alias: str
     """The alias to move."""
+    evidence: Ref[Text] | None = None
+    """What was measured on a held-out set."""
 
 
 class Gate(ArtifactKind[GateSettings]):
@@ -201,6 +205,7 @@ class Gate(ArtifactKind[GateSettings]):
     settings = GateSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {"decision": Decision}
     moves_alias = ("alias", "candidate")
+    looks_at = ("alias", "evidence")
     run = "toy.work:gate"
 
     def forecast(

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,9 @@ def write(job: Job[ToySettings]) -> None:
         text += (source.path / "text.txt").read_text()
     (job.output("text") / "text.txt").write_text(str(len(text)) if settings.only_length else text)
     job.fact("length", len(text))
+    if settings.holdout is not None:
+        job.fact("data", sha256(settings.holdout.encode()).hexdigest())
+        job.fact("sketch", [sha256(settings.holdout.encode()).hexdigest()[:16]])
     witness(settings.witness, job.key)
 
 
@@ -129,6 +133,7 @@ def gate(job: Job[GateSettings]) -> None:
         "candidate": candidate.digest,
         "incumbent": baseline.digest,
         "metrics": [],
+        "look": job.look,
         "summary": "longer" if longer else "held: not longer",
     }
     (job.output("decision") / "verdict.json").write_text(json.dumps(verdict))
