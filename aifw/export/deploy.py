@@ -19,6 +19,7 @@ from aifw.export.graph import import_openvino
 from aifw.export.kinds import DeploymentSettings
 from aifw.export.static import StaticDecoder
 from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside
+from aifw.hardware.libraries.openvino_core import shared_core
 from aifw.hardware.libraries.versions import OPENVINO, installed_versions
 from aifw.job import Job
 from aifw.models.answer import Decoder
@@ -146,7 +147,7 @@ def keeping(job: Job[DeploymentSettings], backend: Backend) -> Compile:
     """A function that compiles graphs and keeps their compiled form in the job's cache, under everything it depends on."""
     import openvino
 
-    core = openvino.Core()
+    core = shared_core()
     source = job.inputs["model"]
     identity = [
         source.digest or str(source.path.resolve()),

@@ -46,6 +46,7 @@ def write_tokenizers(tokenizer: Any, folder: Path, name: str) -> str | None:
     number_names(back, "detokenizer")
     openvino.save_model(there, folder / "openvino_tokenizer.xml", compress_to_fp16=False)
     openvino.save_model(back, folder / "openvino_detokenizer.xml", compress_to_fp16=False)
+    # Only one made after that import knows the operations of tokenizers.
     core = openvino.Core()
     encode, decode = core.compile_model(there, "CPU"), core.compile_model(back, "CPU")
     different = [text for text in SAMPLES if not _same(text, tokenizer, encode, decode)]

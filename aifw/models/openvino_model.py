@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from aifw.errors import InputInvalid, JobError
 from aifw.hardware.libraries.backend import Backend
+from aifw.hardware.libraries.openvino_core import shared_core
 from aifw.models.kinds import OPENVINO_GRAPH
 from aifw.models.load import load_tokenizer
 
@@ -154,10 +155,8 @@ def read_graph(folder: Path) -> Any:
     Raises:
         InputInvalid: It cannot be read.
     """
-    import openvino
-
     try:
-        return openvino.Core().read_model(folder / OPENVINO_GRAPH)
+        return shared_core().read_model(folder / OPENVINO_GRAPH)
     except RuntimeError as error:
         raise InputInvalid(f"{folder / OPENVINO_GRAPH} cannot be read: {first_line(error)}") from error
 
@@ -168,10 +167,8 @@ def compiled(graph: Any, backend: Backend, compile_graph: Compile | None = None)
     Raises:
         JobError: The device does not take it.
     """
-    import openvino
-
     try:
-        return (compile_graph or openvino.Core().compile_model)(graph, backend.target, dict(backend.config))
+        return (compile_graph or shared_core().compile_model)(graph, backend.target, dict(backend.config))
     except RuntimeError as error:
         raise JobError(f"the model cannot be compiled for {backend.device}: {first_line(error)}") from error
 

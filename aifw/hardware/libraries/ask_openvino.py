@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aifw.hardware.libraries.child import answers
+from aifw.hardware.libraries.openvino_core import shared_core
 from aifw.hardware.libraries.openvino_devices import FAMILIES, device_name, gpu_identity
 
 _SIDE = 16
@@ -35,7 +36,7 @@ def main() -> None:
     version, _, build = openvino.__version__.partition("-")
     answer({"library": {"name": "openvino", "version": version, "facts": {"build": build}}})
     answer({"now": {"family": "openvino"}})
-    core = openvino.Core()
+    core = shared_core()
     targets = list(core.available_devices)
     here = {target.partition(".")[0] for target in targets}
     for family, name in FAMILIES.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aifw.errors import DependencyMissing, JobError
+from aifw.hardware.libraries.openvino_core import shared_core
 from aifw.hardware.libraries.openvino_devices import device_name, gpu_identity, target_name
 from aifw.hardware.libraries.precision import Precision, bf16_is_faster
 from aifw.hardware.libraries.versions import CUDA_ORDER, IPEX, OPENVINO, TORCH, installed_versions, ipex_mismatch
@@ -199,10 +200,9 @@ def _absent(device: str, family: str, present: list[str]) -> JobError:
 
 def _openvino(device: str, wanted: Wanted, threads: int, measured: Mapping[str, Measured], hint: Hint) -> Backend:
     try:
-        import openvino
+        core = shared_core()
     except (ImportError, OSError) as error:
         raise DependencyMissing(f"OpenVINO cannot be used: {error}", hint="pip install 'aifw[openvino]'") from error
-    core = openvino.Core()
     listed = tuple(core.available_devices)
     target = _same_gpu(core, device, listed) or target_name(device, listed)
     if target is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from aifw.hardware.libraries.benchmark import Run, Wrong, check, factors, figure, largest_side, perform, sides, times
 from aifw.hardware.libraries.child import answers
+from aifw.hardware.libraries.openvino_core import shared_core
 from aifw.hardware.libraries.openvino_devices import device_name
 
 _LARGEST = {"cpu": 4096, "npu": 2048}
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> None:
 class _Bench:
     def __init__(self, openvino: Any, target: str, memory: int, buffer: int) -> None:
         self._openvino = openvino
-        self._core = openvino.Core()
+        self._core = shared_core()
         self._target = target
         self._family = device_name(target).partition(":")[0]
         self._memory = memory

@@ -13,6 +13,7 @@ from aifw.errors import AifwError, DependencyMissing, JobError
 from aifw.hardware.libraries import backend as how
 from aifw.hardware.libraries.backend import Backend, backend_for, measured_beside, use_threads
 from aifw.hardware.libraries.measurement import Figure, Measurement
+from aifw.hardware.libraries.openvino_core import shared_core
 from aifw.hardware.libraries.precision import bf16_is_faster, expected_precision
 from aifw.hardware.libraries.profile import write_profile
 from aifw.hardware.libraries.versions import installed_versions
@@ -168,6 +169,7 @@ def test_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(how, "shared_core", shared_core.__wrapped__)
     with pytest.raises(DependencyMissing, match="OpenVINO cannot be used") as caught:
         backend_for("npu", library="openvino")
     assert "aifw[openvino]" in str(caught.value.hint)
@@ -182,15 +184,15 @@ def test_openvino_on_the_processor_runs_with_what_it_is_given(hint: Any) -> None
     operations = openvino.opset13
     parameter = operations.parameter([2, 2], np.float32)
     model = openvino.Model([operations.multiply(parameter, parameter)], [parameter])
-    compiled = openvino.Core().compile_model(model, found.target, dict(found.config))
+    compiled = shared_core().compile_model(model, found.target, dict(found.config))
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     assert not compiled.get_property("ENABLE_CPU_PINNING")
     assert np.array_equal(compiled(np.full((2, 2), 3, np.float32))[0], np.full((2, 2), 9))
 
 
 def test_openvino_says_what_it_will_not_do() -> None:
-    openvino = pytest.importorskip("openvino")
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    pytest.importorskip("openvino")
+    if "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("it will")
     assert backend_for("cpu", library="openvino").precision == "fp32"
     assert "fp32 instead" in backend_for("cpu", "bf16", library="openvino").notes[0]
@@ -198,8 +200,8 @@ def test_openvino_says_what_it_will_not_do() -> None:
 
 @pytest.mark.parametrize("device", ["npu", "xpu:0", "ncs2", "cuda:0"])
 def test_a_device_openvino_does_not_list(device: str) -> None:
-    openvino = pytest.importorskip("openvino")
-    if any(not target.startswith("CPU") for target in openvino.Core().available_devices):
+    pytest.importorskip("openvino")
+    if any(not target.startswith("CPU") for target in shared_core().available_devices):
         pytest.skip("there is more than a processor")
     with pytest.raises(JobError, match=f"cannot compute on {device}: ") as caught:
         backend_for(device, library="openvino")
@@ -227,8 +229,8 @@ class _Core:
 def test_openvinos_devices_that_are_not_here(
     monkeypatch: pytest.MonkeyPatch, device: str, wanted: Any, target: str, precision: str, hint: str | None
 ) -> None:
-    openvino = pytest.importorskip("openvino")
-    monkeypatch.setattr(openvino, "Core", _Core)
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(how, "shared_core", _Core)
     found = backend_for(device, wanted, library="openvino", threads=3)
     assert (found.target, found.precision, found.config.get("INFERENCE_PRECISION_HINT")) == (target, precision, hint)
     assert found.static_shapes == (device == "npu")
@@ -239,7 +241,7 @@ def test_openvinos_devices_that_are_not_here(
 def test_of_several_gpus_the_one_torch_means(
     monkeypatch: pytest.MonkeyPatch, identities: dict[str, str], target: str
 ) -> None:
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
 
     class Core(_Core):
         def get_property(self, target: str, name: str) -> Any:
@@ -253,14 +255,14 @@ def test_of_several_gpus_the_one_torch_means(
         def get_device_properties(self, index: int) -> Any:
             return type("Properties", (), {"device_id": [0xE20B, 0x7D55][index]})
 
-    monkeypatch.setattr(openvino, "Core", Core)
+    monkeypatch.setattr(how, "shared_core", Core)
     monkeypatch.setattr(torch, "xpu", Gpus(2, True))
     assert backend_for("xpu:0", library="openvino").target == target
 
 
 def test_a_format_a_device_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    openvino = pytest.importorskip("openvino")
-    monkeypatch.setattr(openvino, "Core", _Core)
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(how, "shared_core", _Core)
     assert backend_for("cpu", library="openvino", measured=SLOWER).precision == "fp32"
     with pytest.raises(JobError, match="fp16 or int8 only"):
         backend_for("npu", "fp32", library="openvino")
