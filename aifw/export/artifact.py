@@ -162,7 +162,8 @@ class _Export:
         if self.settings.precision != "int4":
             return None
         adjusts = self.settings.group_fallback == "adjust"
-        noted = check_group_size(model.module, self.settings.group_size, self.source.address, adjusts=adjusts)
+        assert self.settings.group is not None
+        noted = check_group_size(model.module, self.settings.group, self.source.address, adjusts=adjusts)
         if noted is not None:
             self.job.note(noted)
         return noted
@@ -170,7 +171,7 @@ class _Export:
     def compressed(self, graph: Any, model: LanguageModel) -> Any:
         precision = self.settings.precision
         if precision in {"int8", "int4"}:
-            return compress(graph, precision, self.settings.group_size)
+            return compress(graph, precision, self.settings.group)
         if precision == "int8_full":
             assert self.settings.calibration is not None
             most = min(self.settings.calibration.max_tokens, model.context)
@@ -231,7 +232,7 @@ class _Export:
             "version": FORMAT_VERSION,
             "source": {"address": self.source.address, "digest": self.source.digest, "name": facts.get("provenance")},
             "precision": settings.precision,
-            "group_size": settings.group_size if settings.precision == "int4" else None,
+            "group_size": settings.group,
             "kv_cache": settings.kv_cache,
             "bytes": size,
             "share_of_fp32": share,

@@ -1,4 +1,4 @@
-"""Weights in fewer bits, by NNCF: INT8 or INT4 with the arithmetic left as it is, or INT8 throughout by calibration."""
+"""Weights in fewer bits: INT8 or INT4 with the arithmetic left as it is, or INT8 throughout by calibration. By NNCF, but for INT8 in groups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from io import StringIO
 from typing import Any
 
 from aifw.errors import DependencyMissing, InputInvalid
+from aifw.export.grouped import compress_by_group
 
 LEAST_GROUP = 32
 """The smallest group a layer's weights are cut into where the size wanted does not divide it; below that they stay INT8."""
@@ -62,16 +63,19 @@ def _power_of_two_in(number: int) -> int:
     return number & -number
 
 
-def compress(graph: Any, precision: str, group_size: int) -> Any:
+def compress(graph: Any, precision: str, group_size: int | None) -> Any:
     """Weights of a graph in INT8, or in INT4 with embeddings and output layer in INT8.
 
-    INT8 has a scale and a zero point for each output of a layer; INT4 a scale for each group of inputs.
+    INT8 has a scale and a zero point for each group of inputs or, without a group size, for each output of a layer; INT4 a scale for each
+    group of inputs.
 
     Args:
         graph: An `openvino.Model` with weights in fp32; it is changed.
         precision: `int8` or `int4`.
-        group_size: Of INT4.
+        group_size: Inputs that share a scale.
     """
+    if precision == "int8" and group_size is not None:
+        return compress_by_group(graph, group_size)
     nncf = _import_nncf()
     with _silent():
         if precision == "int8":

@@ -13,7 +13,7 @@ from aifw.models.size import Shape
 from aifw.models.speed import seconds_for
 from aifw.models.work import Work, generation_work, openvino_conversion_work, openvino_work
 
-BITS = {"fp32": 32.0, "fp16": 16.0, "int8": 8.1, "int8_full": 8.1, "int4": 4.5}
+BITS = {"fp32": 32.0, "fp16": 16.0, "int8": 9.0, "int8_full": 8.1, "int4": 4.5}
 """Of a weight on disk, with its share of scales and zero points."""
 _SECONDS_TO_START = 12.0
 """Importing torch, transformers, OpenVINO and NNCF, and loading."""
@@ -119,7 +119,7 @@ def deployment_forecast(
     write = openvino_work(shape, Batch(1, 1, padded=False), weight_bytes=weight_bytes, whole_logits=False)
     work = read.times(requests) + write.times(requests * tokens)
     work += Work(made=_COMPILING_PASSES * shape.weights())
-    seconds, measured = seconds_for(work, machine, "int8" if weight_bytes == 1 else "fp32")
+    seconds, measured = seconds_for(work, machine, "int8" if weight_bytes < 4 else "fp32")
     return Forecast(
         memory=estimated(parts, certain=shape.certain),
         seconds=Estimate.around(_SECONDS_TO_START + seconds, 0.6 if measured else 1.2),
@@ -137,8 +137,8 @@ _COMPILING_PASSES = 4
 """How often all weights are written while a graph is compiled and its compiled form kept."""
 
 
-def _weight_bytes(precision: str) -> int:
-    return 1 if precision.startswith("int") else 4
+def _weight_bytes(precision: str) -> float:
+    return {"int8": BITS["int8"] / 8}.get(precision, 1.0 if precision.startswith("int") else 4.0)
 
 
 def _both(shape: Shape, batch: Batch, precision: str, *, mapped: bool) -> dict[str, float]:

@@ -68,8 +68,8 @@ class ExportSettings(Settings):
     """The runtime it is for."""
     precision: Literal["int8", "int4", "int8_full", "fp16", "fp32"] = "int8"
     """`int8` and `int4` compress the weights and leave the arithmetic as it is; `int8_full` computes in INT8 as well, with ranges found by calibration."""
-    group_size: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] = 64
-    """With `int4`: weights that share a scale. Smaller is closer to the model and larger on disk."""
+    group_size: Annotated[int, Field(ge=16, le=1024, multiple_of=16)] | Literal["channel"] | None = None
+    """With `int8` and `int4`: weights that share a scale, 32 and 64 where nothing is said. Smaller is closer to the model and larger on disk. `channel`, with `int8` only: all weights of an output share one, for devices whose compiler takes nothing else."""
     group_fallback: Literal["adjust", "error"] = "adjust"
     """With `int4`, where a layer's inputs are no multiple of the group size: `adjust` takes the largest power of two that divides them, or INT8, and says so."""
     kv_cache: Literal["f16", "u8", "f32"] = "u8"
@@ -84,6 +84,13 @@ class ExportSettings(Settings):
         if self.precision == "int8_full" and self.calibration is None:
             raise PydanticCustomError(
                 "calibration", "`precision: int8_full` needs `calibration: {data: ...}`, pairs to find ranges on"
+            )
+        if self.group_size is not None and (
+            self.precision not in {"int8", "int4"} or (self.group_size == "channel" and self.precision != "int8")
+        ):
+            raise PydanticCustomError(
+                "group_size",
+                "`group_size` is for `int8` and `int4`, `channel` for `int8` only; remove it or change `precision`",
             )
         if self.precision != "int8_full" and self.calibration is not None:
             raise PydanticCustomError(
@@ -100,12 +107,20 @@ class ExportSettings(Settings):
             )
         return self
 
+    @property
+    def group(self) -> int | None:
+        """Weights that share a scale; None where all of an output do, or weights are not compressed by themselves."""
+        if isinstance(self.group_size, int):
+            return self.group_size
+        return None if self.group_size == "channel" else {"int8": 32, "int4": 64}.get(self.precision)
+
 
 class Export(ArtifactKind[ExportSettings]):
     """A text model as a graph of OpenVINO with keys and values inside, its weights compressed, compared with what it was made from."""
 
     name = "export"
     section = "stages"
+    version = 2
     settings = ExportSettings
     produces: ClassVar[Mapping[str, type[Output]]] = {"model": OpenvinoModel}
     requires: ClassVar[Mapping[str, str]] = {**_NEEDS, "nncf": "openvino", "openvino_tokenizers": "openvino"}

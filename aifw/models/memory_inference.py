@@ -132,7 +132,7 @@ def embedding(shape: Shape, batch: Batch, *, mapped: bool) -> dict[str, float]:
     return {**parts, "libraries": _ENCODER_BYTES, "states": kept}
 
 
-def openvino(shape: Shape, batch: Batch, *, weight_bytes: int = 1, whole_logits: bool = True) -> dict[str, float]:
+def openvino(shape: Shape, batch: Batch, *, weight_bytes: float = 1, whole_logits: bool = True) -> dict[str, float]:
     """Parts of a process that loads a model of OpenVINO for the processor and asks it.
 
     The weights are held twice: mapped from their file, which costs nothing here, and laid out anew for the kernels, fp32 while the
@@ -141,7 +141,7 @@ def openvino(shape: Shape, batch: Batch, *, weight_bytes: int = 1, whole_logits:
     Args:
         shape: Of the model.
         batch: Asked at once.
-        weight_bytes: Of one weight: 4, or 1 for INT8.
+        weight_bytes: Of one weight: 4, or 1 for INT8 and a little more with scales in groups.
         whole_logits: Logits of all positions are asked for; the plugin keeps them beside what it gives back.
     """
     positions = batch.tokens if whole_logits else batch.rows
@@ -154,14 +154,14 @@ def openvino(shape: Shape, batch: Batch, *, weight_bytes: int = 1, whole_logits:
     }
 
 
-def openvino_scoring(shape: Shape, prompt: float, answer: float, *, weight_bytes: int = 1) -> dict[str, float]:
+def openvino_scoring(shape: Shape, prompt: float, answer: float, *, weight_bytes: float = 1) -> dict[str, float]:
     """Parts of a process that scores pairs of answers by a model of OpenVINO, whose logits are asked for where answers are.
 
     Args:
         shape: Of the model.
         prompt: Tokens of the prompt of the longest pair.
         answer: Tokens of its longer answer.
-        weight_bytes: Of one weight: 4, or 1 for INT8.
+        weight_bytes: Of one weight: 4, or 1 for INT8 and a little more with scales in groups.
     """
     rows = 2 * scored_at_once(shape, prompt, answer)
     parts = openvino(shape, Batch(rows, prompt + answer), weight_bytes=weight_bytes)

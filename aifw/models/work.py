@@ -228,7 +228,7 @@ def embedding_work(shape: Shape, batch: Batch) -> Work:
 
 
 def openvino_work(
-    shape: Shape, batch: Batch, *, weight_bytes: int = 1, whole_logits: bool = True, requests: float = 1.0
+    shape: Shape, batch: Batch, *, weight_bytes: float = 1, whole_logits: bool = True, requests: float = 1.0
 ) -> Work:
     """Requests to a model of OpenVINO, which keeps its tensors from one to the next and joins what surrounds a product to it.
 
@@ -244,7 +244,7 @@ def openvino_work(
     weights = weight_bytes * (shape.linear + shape.embedding)
     # Written into memory that is there already, and read again.
     request = Work(operations=done.operations, read=weights + 2 * _FUSED * done.made)
-    return request.times(requests) + Work(made=2 * weights if weight_bytes == 1 else 0.0)
+    return request.times(requests) + Work(made=2 * weights if weight_bytes < 4 else 0.0)
 
 
 def openvino_conversion_work(shape: Shape, *, compressed: bool) -> Work:

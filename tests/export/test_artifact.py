@@ -67,13 +67,13 @@ def test_the_same_job_makes_the_same_bytes(source: Input, pairs: Path, tmp_path:
     assert facts["precision"] == "int8"
     assert facts["validated_texts"] == 8
     assert 0.9 < facts["top1_agreement"] <= 1
-    assert facts["summary"].startswith("int8, 29 KiB, perplexity +0.")
+    assert facts["summary"].startswith("int8, 30 KiB, perplexity +0.")
 
 
 def test_graphs_of_the_tokenizer_say_what_it_says(source: Input, exported: Callable[[str], Path]) -> None:
-    tokenizer, core = load_tokenizer(source.path), openvino.Core()
-    import openvino_tokenizers  # noqa: F401 - its operations are known from here on
+    import openvino_tokenizers  # noqa: F401 - whatever is made from here on knows its operations
 
+    tokenizer, core = load_tokenizer(source.path), openvino.Core()
     encode = core.compile_model(core.read_model(exported("int8") / "openvino_tokenizer.xml"), "CPU")
     decode = core.compile_model(core.read_model(exported("int8") / "openvino_detokenizer.xml"), "CPU")
     for text in SAMPLES:
@@ -126,7 +126,9 @@ def test_ranges_are_not_found_on_what_is_validated_on(
         ({"target": "tensorrt"}, "target: "),
         ({"precision": "int8_full"}, "needs `calibration"),
         ({"bits": 4}, "bits: "),
-        ({"group_size": 20}, "group_size: "),
+        ({"group_size": 20}, "group_size"),
+        ({"group_size": "channel", "precision": "int4"}, "`channel` for `int8` only"),
+        ({"group_size": 32, "precision": "fp16"}, "`group_size` is for"),
         ({"validate": {"max_kl": -1}}, "validate"),
     ],
 )

@@ -44,7 +44,7 @@ def test_embeddings_that_are_the_output_layer_are_int8_and_there_once(exported: 
         for node in graph.get_ops()
         if node.get_type_name() == "Constant" and node.get_byte_size() >= 259 * 32
     ]
-    assert sizes == [("u8", (259, 32))]
+    assert sizes == [("u8", (259, 1, 32))]
 
 
 def test_int4_keeps_embeddings_in_int8(exported: Callable[[str], Path]) -> None:

@@ -99,7 +99,7 @@ def test_a_forecast_follows_what_there_is_to_do() -> None:
     assert 0.4e9 < plain.memory.mid < 1.5e9
     assert _export(precision="fp32").memory.mid < plain.memory.mid
     assert plain.facts["model"]["layers"] == 30
-    assert plain.facts["model"]["share_of_fp32"] == pytest.approx(0.253, abs=0.002)
+    assert plain.facts["model"]["share_of_fp32"] == pytest.approx(0.281, abs=0.001)
     assert "sizes are assumed" in _export({}).basis
 
 
