@@ -127,7 +127,8 @@ def _torch() -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM  # noqa: F401
 
-    import aifw.evaluation.evaluate  # noqa: F401
+    import aifw.evaluation.report
+    import aifw.evaluation.runs.preference  # noqa: F401
 
     torch.set_num_threads(1)
 

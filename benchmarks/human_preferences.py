@@ -205,7 +205,7 @@ def report(found: dict[str, Any]) -> str:
         row("preference_accuracy", "the chosen answer is more probable per token"),
         row("preference_accuracy_sum", "the chosen answer is more probable as a whole"),
         "",
-        f"The shorter answer is the chosen one in {suite['shorter_wins']:.3f} of the pairs: what knowing nothing but length would reach.",
+        f"The shorter answer is the chosen one in {suite['details']['subject']['shorter_wins']:.3f} of the pairs: what knowing nothing but length would reach.",
         "",
         f"| {found['answered']} greedy answers of at most 96 tokens | untouched | trained | people: chosen, rejected |",
         "|---|---|---|---|",

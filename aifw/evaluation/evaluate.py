@@ -8,7 +8,7 @@ from typing import Any
 from aifw.errors import InputInvalid
 from aifw.evaluation.environment import Environment
 from aifw.evaluation.kinds import EvaluateSettings, Prices
-from aifw.evaluation.predictions import is_predictions, read_predictions
+from aifw.evaluation.predictions import Brought, is_predictions, read_predictions
 from aifw.evaluation.report import build, write
 from aifw.evaluation.runs import Run
 from aifw.evaluation.stated import state
@@ -137,16 +137,21 @@ def _models(job: Job[EvaluateSettings]) -> dict[str, Any]:
         side.close()
     for note in read.encoded.notes() if read is not None else ():
         job.note(note)
-    data: dict[str, Any] = (
-        named(job.inputs["data"]) if "data" in job.inputs else {"address": "", "digest": "", "name": "tasks"}
-    )
+    rows = _rows([*on_items, *on_tasks], suites, both="baseline" in job.inputs, same=same)
+    data: dict[str, Any] = named(job.inputs["data"]) if "data" in job.inputs else _of_tasks(rows["lm_eval"][0])
     if read is not None:
         data |= {"dropped": dict(sorted(read.encoded.dropped.items())), "cut": dict(sorted(read.encoded.cut.items()))}
     return {
         "data": data,
         "settings": _settings(settings, suites, precision),
-        "rows": _rows([*on_items, *on_tasks], suites, both="baseline" in job.inputs, same=same),
+        "rows": rows,
     }
+
+
+def _of_tasks(rows: Sequence[Row]) -> dict[str, str]:
+    """What a report says about items that only tasks of the harness brought."""
+    tasks = sorted({str(row["id"]).partition("/")[0] for row in rows})
+    return {"address": "", "digest": Brought("lm_eval", rows).digest(), "name": ", ".join(tasks)}
 
 
 def _see_suites(job: Job[EvaluateSettings], suites: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from aifw.evaluation.comparison import Side, comparisons_of, measures_of, observ
 from aifw.evaluation.measures import named, suite_of
 from aifw.evaluation.schema import PACKAGED, VERSION
 from aifw.evaluation.suites import Row, find
+from aifw.statistics import sketch
 
 REPORT, ITEMS = "report.json", "items.jsonl"
 
@@ -76,19 +77,16 @@ def build(
     Raises:
         InputInvalid: Rows cannot be used, or the two sides are not about the same items.
     """
-    from aifw.statistics import sketch
-
     contended = bool(environment["contention"]["contended"])
     items: list[dict[str, Any]] = []
     suites: dict[str, Any] = {}
-    groups: dict[str, str] = {}
     for name in sorted({*rows, *(observed or {})}):
         sides = _sides(name, rows.get(name, ((), None)), subject, baseline)
         found = _suite(sides, (observed or {}).get(name, ({}, None)), name, alpha, seed)
         suites[name] = _marked(found) if contended and name in TIMED else found
         if "subject" in sides:
-            groups.update(sides["subject"].group_of)
             items += _item_lines(name, sides)
+    groups = {item["id"]: item["group"] for item in _counted(items)}
     lines = list(map(_line, items))
     report = {
         "version": VERSION,
@@ -140,7 +138,8 @@ def _suite(
         entries = {} if rows is None else measures_of(rows, alpha=alpha, seed=seed)
         for measure, value in (extra or {}).items():
             assert suite_of(measure) == name, f"suite {name} has no measure {measure}"
-            entries[measure] = observed_entry(value, 0 if rows is None else len(rows.ids))
+            count, note = (0, "") if rows is None else (len(rows.ids), rows.note(measure))
+            entries[measure] = observed_entry(value, count, note)
         found[side] = entries
         found["details"][side] = {} if rows is None else _plain(rows.details)
     if len(sides) == 2:
@@ -180,6 +179,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def _counted(items: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Rows that say which item they are of, or all where none does: a row of a whole run, or of one more request, is no further item."""
+    return [item for item in items if item["subject"].get("item_digest")] or items
 
 
 def _line(item: Mapping[str, Any]) -> str:
@@ -292,7 +296,7 @@ def _see_items(path: Path, report: Mapping[str, Any], items: Sequence[Mapping[st
             raise InputInvalid(f"{path} has item {first[1]!r} of suite {first[0]} twice", hint=_AGAIN)
         if first > second:
             raise InputInvalid(f"{path} is out of order at item {second[1]!r} of suite {second[0]}", hint=_AGAIN)
-    count = len({item for _, item in keys})
+    count = len({item["id"] for item in _counted(items)})
     if count != report["data"]["items"]:
         raise InputInvalid(f"{path} has {count:,} items, the report says {report['data']['items']:,}", hint=_AGAIN)
     for name, suite in report["suites"].items():

@@ -189,7 +189,7 @@ def test_all_that_can_be_run_on_a_model_lands_in_one_report(tmp_path: Path, inpu
         trained_on=["d"],
         language_model={"generate": True, "max_tokens": 6, "max_items": 5},
         generation={"prompts": 4, "max_tokens": 8},
-        timing={"requests": 5, "max_tokens": 4, "warm_up": 1},
+        timing={"requests": 15, "max_tokens": 4, "warm_up": 1},
         prices={"instance_hour": "$0.36"},
     )
     evaluate(job)
@@ -209,7 +209,9 @@ def test_all_that_can_be_run_on_a_model_lands_in_one_report(tmp_path: Path, inpu
     assert report["suites"]["generation"]["baseline"]["kl_to_reference"]["value"] == 0
     assert measured["kl_to_reference"]["value"] > 0
     assert report["suites"]["generation"]["baseline"]["length_drift"]["value"] == 0
-    assert report["settings"]["timing"]["requests"] == 5
+    assert report["settings"]["timing"]["requests"] == 15
+    # Neither a whole run nor one more request is a further item.
+    assert report["data"]["items"] == 12
     assert "preference accuracy" in job.facts["evaluation"]["summary"]
     assert "perplexity" in job.facts["evaluation"]["summary"]
 
