@@ -7,6 +7,7 @@ from html import escape
 from math import ceil, floor, log10
 
 from aifw.cli.forecast_report import percent, signed
+from aifw.cli.page import page
 from aifw.plan.columns import byte_range, time_range
 from aifw.plan.score import MEMORY_TOLERANCE, TIME_TOLERANCE, Compared, Score, Summary, by_kind, overall
 from aifw.units import format_bytes, format_seconds
@@ -38,22 +39,6 @@ _SECOND_TICKS = [
     86400.0,
 ]
 
-_STYLE = """
-:root { color-scheme: light dark; --text: #1b1f24; --faint: #667080; --line: #d0d7de; --back: #ffffff; --band: #1f883d1f; --light: 42%; }
-@media (prefers-color-scheme: dark) {
-  :root { --text: #e6edf3; --faint: #8d96a0; --line: #3d444d; --back: #0d1117; --band: #3fb95026; --light: 66%; }
-}
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back); margin: 2rem auto; max-width: 82rem; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
-svg { max-width: 100%; height: auto; } svg text { fill: var(--faint); font-size: 12px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .2rem .5rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--faint); font-weight: 500; } th:first-child, td:first-child, .left { text-align: left; }
-.over { font-weight: 600; } p, figcaption { color: var(--faint); } figure { margin: 0; flex: 1 1 24rem; }
-"""
-
 
 def render(scores: Sequence[Score]) -> str:
     """The page.
@@ -61,39 +46,39 @@ def render(scores: Sequence[Score]) -> str:
     Args:
         scores: At least one job.
     """
+    count = f"{len(scores):,} job{'s' * (len(scores) != 1)}"
+    head = f"<h1>Forecast against actual</h1><p>{count}, {_days([each.started[:10] for each in scores])} (UTC)</p>"
+    return page("Forecast against actual", [head, *sections(scores)])
+
+
+def sections(scores: Sequence[Score], most: int | None = None) -> Iterable[str]:
+    """Two pictures and two tables, for this page or as part of another.
+
+    Args:
+        scores: At least one job.
+        most: Jobs to list; default: all.
+    """
     kinds = sorted({each.kind for each in scores})
     memory = [(each, each.memory) for each in scores if each.memory is not None]
     seconds = [(each, each.seconds) for each in scores if each.seconds is not None]
-    parts = [
-        "<!doctype html>",
-        '<html lang="en">',
-        '<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Forecast against actual</title><style>{_STYLE}</style>",
-        (
-            f"<h1>Forecast against actual</h1><p>{len(scores):,} job{'s' * (len(scores) != 1)},"
-            f" {_days([each.started[:10] for each in scores])} (UTC)</p>"
-        ),
-        '<div class="pictures">',
-        *_picture("Memory", memory, kinds, format_bytes, _BYTE_TICKS, MEMORY_TOLERANCE),
-        *_picture("Time", seconds, kinds, format_seconds, _SECOND_TICKS, TIME_TOLERANCE),
-        "</div>",
-        f"<p>{_legend(kinds)}</p>",
-        (
-            "<p>A mark is where the middle of a forecast and what was measured meet, its line the range from low to high. On the diagonal"
-            " a forecast was right; right of it too much was expected, left of it too little. The band is what is tolerated.</p>"
-        ),
-        "<h2>By kind</h2>",
-        *_kind_table(scores),
-        (
-            "<p>Errors of memory are of the part above an idle worker; where a job has next to none, of all of it. <i>Stated</i> is what"
-            " kinds said of all of it before earlier runs corrected it.</p>"
-        ),
-        "<h2>Every job, worst first</h2>",
-        *_job_table(scores),
-        "</html>",
-    ]
-    return "\n".join(parts) + "\n"
+    yield '<div class="pictures">'
+    yield from _picture("Memory", memory, kinds, format_bytes, _BYTE_TICKS, MEMORY_TOLERANCE)
+    yield from _picture("Time", seconds, kinds, format_seconds, _SECOND_TICKS, TIME_TOLERANCE)
+    yield f"</div><p>{_legend(kinds)}</p>"
+    yield (
+        "<p>A mark is where the middle of a forecast and what was measured meet, its line the range from low to high. On the diagonal"
+        " a forecast was right; right of it too much was expected, left of it too little. The band is what is tolerated.</p>"
+    )
+    yield "<h3>By kind</h3>"
+    yield from _kind_table(scores)
+    yield (
+        "<p>Errors of memory are of the part above an idle worker; where a job has next to none, of all of it. <i>Stated</i> is what"
+        " kinds said of all of it before earlier runs corrected it.</p>"
+    )
+    yield (
+        "<h3>Every job, worst first</h3>" if most is None or len(scores) <= most else f"<h3>The {most} worst jobs</h3>"
+    )
+    yield from _job_table(scores, most)
 
 
 def _days(days: Sequence[str]) -> str:
@@ -227,10 +212,10 @@ def _kind_row(kind: str, what: str, each: Summary) -> str:
     )
 
 
-def _job_table(scores: Sequence[Score]) -> Iterable[str]:
+def _job_table(scores: Sequence[Score], most: int | None) -> Iterable[str]:
     yield '<div class="scroll"><table><tr><th>job<th class="left">kind<th class="left">on<th>started (UTC)<th>memory<th>measured'
     yield "<th>off<th>above worker<th>time<th>measured<th>off</tr>"
-    for each in sorted(scores, key=lambda one: -one.badness):
+    for each in sorted(scores, key=lambda one: -one.badness)[:most]:
         memory, seconds = each.memory, each.seconds
         cells = [
             f"<td>{escape(each.state)}/{escape(each.address)}",

@@ -221,3 +221,60 @@ def job_folder(layout: Layout, job: str) -> Path | None:
     """Folder of an attempt, unless it was collected."""
     folder = layout.job(job)
     return folder if folder.is_dir() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An output that some job made and that is still kept.
+
+    Attributes:
+        address: The resource whose job made it, or empty if that job is not known any more.
+        run: Of that job.
+        at: UTC.
+        artifact: Digest of the artifact it is part of.
+        digest: Of the output.
+    """
+
+    address: str
+    run: int | None
+    at: str
+    artifact: str
+    digest: str
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict as it was reached. `at` is UTC."""
+
+    address: str
+    candidate: str
+    incumbent: str
+    run: int
+    verdict: Mapping[str, Any]
+    at: str
+
+
+def made(store: Store, output: str) -> list[Made]:
+    """Every kept output of that name, the oldest first."""
+    rows = store.rows(
+        "select coalesce(j.address, ''), j.run, a.made_at, a.digest, o.digest, o.facts from output o"
+        " join artifact a on a.digest = o.artifact left join job j on j.id = a.job where o.name = ? order by a.made_at, a.digest",
+        output,
+    )
+    return [Made(*_decoded(row, 5)) for row in rows]
+
+
+def verdicts(store: Store) -> list[Judged]:
+    """Every verdict, the newest first."""
+    rows = store.rows("select address, candidate, incumbent, run, verdict, at from verdict order by id desc")
+    return [Judged(*_decoded(row, 4)) for row in rows]
+
+
+def labels(store: Store) -> dict[str, str]:
+    """What outputs are called, by digest: `int8@90c2`."""
+    rows = store.rows(
+        "select o.digest, j.address from output o join artifact a on a.digest = o.artifact join job j on j.id = a.job"
+    )
+    found = {digest: f"{address.rpartition('.')[2]}@{digest[:4]}" for digest, address in rows}
+    return found | dict(store.rows("select digest, label from alias_move"))

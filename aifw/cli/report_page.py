@@ -1,0 +1,393 @@
+"""A report as one page of HTML. What comes from data is escaped; items are shown only where they changed the most."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from aifw.cli import charts
+from aifw.cli.measures import decision, verdict_lines, words
+from aifw.cli.page import figure, page, table
+from aifw.cli.report_details import details
+from aifw.cli.report_facts import Evaluation, Facts, Judgement, Line, course, level, lines
+from aifw.errors import AifwError
+from aifw.evaluation import wording
+from aifw.evaluation.report import read
+from aifw.units import format_bytes
+
+_MOST_ITEMS = 30
+_MOST_POINTS = 60
+_MOST_TRENDS = 60
+_MOST_VERDICTS = 100
+_MOST_JOBS = 30
+_MOST_LISTED = 200
+
+
+def render(facts: Facts) -> str:
+    """The page."""
+    parts = [
+        ("measures", "Measures", _measures(facts)),
+        ("targets", "Targets", _targets(facts.targets)),
+        ("trend", "Trend over runs", _trends(facts)),
+        ("details", "In detail", _details(facts)),
+        ("items", "Items that changed the most", _items(facts)),
+        ("verdicts", "Verdicts", _verdicts(facts.judgements)),
+        ("forecasts", "Forecast against actual", _forecasts(facts)),
+        ("evaluations", "Every evaluation", _evaluations(facts)),
+    ]
+    written = [(anchor, title, body) for anchor, title, lines in parts if (body := list(lines))]
+    title = f"{facts.name}: report"
+    body = [f"<h1>{escape(facts.name)}</h1>", f"<p>{_about(facts)}</p>"]
+    links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name, _ in written)
+    body.append(f"<nav>{links}</nav>")
+    for anchor, name, content in written:
+        body += [f'<section id="{anchor}">', f"<h2>{name}</h2>", *content, "</section>"]
+    return page(title, body)
+
+
+def _about(facts: Facts) -> str:
+    if not facts.evaluations:
+        return "Nothing was evaluated yet."
+    first, last = facts.evaluations[0].at[:10], facts.evaluations[-1].at[:10]
+    days = f"on {first}" if first == last else f"from {first} to {last}"
+    count = len(facts.evaluations)
+    return f"{count:,} evaluation{'s' * (count != 1)} {days} (UTC)"
+
+
+# The newest evaluation of each resource
+
+
+def _measures(facts: Facts) -> Iterable[str]:
+    for address, evaluation in facts.latest.items():
+        yield f"<h3>{escape(address)}</h3>"
+        yield f"<p>{_subject(evaluation)}</p>"
+        if evaluation.report["environment"]["contention"]["contended"]:
+            yield (
+                '<p class="warn">Something else wanted the machine meanwhile: what the clock says is marked and meets no'
+                " requirement.</p>"
+            )
+        yield from _measure_table(evaluation)
+        yield from _left_out(evaluation.report["data"])
+
+
+def _subject(evaluation: Evaluation) -> str:
+    report = evaluation.report
+    data = report["data"]
+    parts = [_named(report["subject"])]
+    if report["baseline"]:
+        parts.append(f"against {_named(report['baseline'])}")
+    groups = f" in {data['groups']:,} groups" if data["groups"] != data["items"] else ""
+    parts.append(f"on {data['items']:,} items{groups} of {_named(data)}")
+    run = f"run {evaluation.run}, " if evaluation.run is not None else ""
+    return f"{' '.join(parts)} · {run}{_minute(evaluation.at)}"
+
+
+def _named(what: Mapping[str, Any]) -> str:
+    digest = f" <span class=faint>@{escape(what['digest'][:6])}</span>" if what["digest"] else ""
+    return f"<b>{escape(what['name'] or what['address'])}</b>{digest}"
+
+
+def _minute(at: str) -> str:
+    return f"{escape(at[:16].replace('T', ' '))} UTC"
+
+
+def _measure_table(evaluation: Evaluation) -> Iterable[str]:
+    found = lines(evaluation.report)
+    with_baseline = evaluation.report["baseline"] is not None
+    confidence = f"{100 * (1 - level(evaluation.report)):.3g} %"
+    head = ["measure", *(["baseline"] if with_baseline else []), "subject", confidence]
+    if with_baseline:
+        head += ["difference", confidence, '<th aria-label="picture"></th>', "p", '<th class="left">shown</th>']
+    head.append('<th class="left">rests on</th>')
+    yield from table(head, (_measure_row(line, with_baseline=with_baseline) for line in found))
+    tested = sum(line.p is not None for line in found)
+    if tested > 1:
+        yield f"<p>p adjusted for {tested} measures (Holm). Shares differ in points.</p>"
+
+
+def _measure_row(line: Line, *, with_baseline: bool) -> list[str]:
+    measure, subject, against = line.measure, line.subject, line.compared
+    marked = ' <span class="warn" title="under contention">!</span>' if subject.get("contended") else ""
+    cells = [escape(measure.title)]
+    if with_baseline:
+        cells.append(wording.value(measure, None if line.baseline is None else line.baseline["value"]))
+    cells += [
+        wording.value(measure, subject["value"]) + marked,
+        wording.span(measure, subject["low"], subject["high"]),
+    ]
+    if with_baseline:
+        if against is None or against["difference"] is None:
+            note = against.get("note", "") if against is not None else ""
+            cells += ["", "", "<td></td>", "", f'<td class="left faint wrap">{escape(str(note))}</td>']
+        else:
+            word = line.outcome or "inconclusive"
+            low, middle, high = (float(against[key]) for key in ("low", "difference", "high"))
+            extent = max(abs(low), abs(high), abs(middle)) * 1.05
+            role = word if word in {"better", "worse"} else "faint"
+            cells += [
+                wording.difference(measure, middle, unit=False),
+                wording.difference_span(measure, low, high),
+                f"<td>{charts.difference(low, middle, high, extent, role)}</td>",
+                wording.probability(line.p),
+                f'<td class="left {role}">{word}</td>',
+            ]
+    cells.append(f'<td class="faint wrap">{escape(_rests_on(line))}</td>')
+    return cells
+
+
+def _rests_on(line: Line) -> str:
+    subject, against = line.subject, line.compared
+    parts = [str(subject["note"])] if subject.get("note") else []
+    if subject["value"] is not None:
+        parts.append(f"n {subject['n']:,}, {subject['method']}")
+    if against is not None and against["difference"] is not None:
+        parts.append(str(against["method"]))
+        if against.get("detectable") is not None and line.outcome == "inconclusive":
+            parts.append(f"could have shown {wording.difference(line.measure, abs(against['detectable']))[1:]}")
+    return "; ".join(parts)
+
+
+def _left_out(data: Mapping[str, Any]) -> Iterable[str]:
+    parts = [f"{count:,} dropped ({escape(words(why))})" for why, count in data["dropped"].items() if count]
+    parts += [f"{count:,} cut ({escape(words(what))})" for what, count in data["cut"].items() if count]
+    if parts:
+        yield f"<p>Of the items {', '.join(parts)}.</p>"
+
+
+# Targets
+
+
+def _targets(targets: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    if not targets:
+        return
+    rows = []
+    for each in targets:
+        status = str(each.get("status") or "")
+        low, high = each.get("low"), each.get("high")
+        rows.append(
+            [
+                escape(str(each["name"])),
+                *(
+                    escape(str(each.get(key) if each.get(key) is not None else wording.NOTHING))
+                    for key in ("value", "measured")
+                ),
+                "" if low is None or high is None else f"{escape(str(low))} … {escape(str(high))}",
+                escape(str(each.get("trend") or "")),
+                f'<td class="left {status if status in {"met", "missed"} else "faint"}">{escape(status)}</td>',
+            ]
+        )
+    yield from table(["target", "wanted", "measured", "interval", "trend", '<th class="left">status</th>'], rows)
+
+
+# Trends
+
+
+def _trends(facts: Facts) -> Iterable[str]:
+    drawn = left = 0
+    for address, evaluation in facts.latest.items():
+        if sum(each.address == address for each in facts.evaluations) < 2:
+            continue
+        pictures = []
+        for line in lines(evaluation.report):
+            points = _points(course(facts.evaluations, address, line.measure.name))
+            if sum(each.value is not None for each in points) < 2:
+                continue
+            if drawn >= _MOST_TRENDS:
+                left += 1
+                continue
+            drawn += 1
+            picture = charts.trend(points, _shown(line), f"{line.measure.title} over runs")
+            pictures.append(figure(picture, _direction(line)))
+        if pictures:
+            yield f"<h3>{escape(address)}</h3>"
+            yield f'<div class="pictures small">{"".join(pictures)}</div>'
+    if drawn:
+        yield (
+            "<p>Bars and bands are intervals. A line is broken where the items changed; a hollow mark was measured under contention."
+            f"{f' {left} more measures are not drawn.' if left else ''}</p>"
+        )
+
+
+def _shown(line: Line) -> charts.Shown:
+    def shown(value: float) -> str:
+        return wording.value(line.measure, value)
+
+    return shown
+
+
+def _direction(line: Line) -> str:
+    better = {"higher": ", higher is better", "lower": ", lower is better", "neither": ""}[line.measure.better]
+    return f"{escape(line.measure.title)}{better}"
+
+
+def _points(found: Sequence[tuple[Evaluation, Mapping[str, Any]]]) -> list[charts.Point]:
+    points = []
+    before = None
+    for each, entry in found[-_MOST_POINTS:]:
+        data = each.report["data"]["digest"]
+        subject = each.report["subject"]
+        run = f"run {each.run}, " if each.run is not None else ""
+        label = (
+            f"{each.at[:10]} {each.at[11:16]} UTC, {run}{subject['name'] or subject['address']}@{subject['digest'][:4]}"
+        )
+        points.append(
+            charts.Point(
+                label,
+                entry["value"],
+                entry["low"],
+                entry["high"],
+                apart=before is not None and data != before,
+                doubtful=bool(entry.get("contended")),
+            )
+        )
+        before = data
+    return points
+
+
+# Suites in detail, and items
+
+
+def _details(facts: Facts) -> Iterable[str]:
+    for address, evaluation in facts.latest.items():
+        for name, suite in evaluation.report["suites"].items():
+            body = list(details(suite))
+            if body:
+                yield f"<h3>{escape(address)}: {escape(words(name))}</h3>"
+                yield from body
+
+
+def _items(facts: Facts) -> Iterable[str]:
+    for address, evaluation in facts.latest.items():
+        if evaluation.report["baseline"] is None:
+            continue
+        try:
+            items = read(evaluation.folder).items
+        except AifwError as error:
+            yield f'<p class="warn">{escape(address)}: {escape(error.message)}</p>'
+            continue
+        yield from _changed(address, evaluation, items)
+
+
+def _changed(address: str, evaluation: Evaluation, items: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """For each suite the items whose main measure changed the most, and how many went up and down."""
+    for suite in evaluation.report["suites"]:
+        line = next((each for each in lines(evaluation.report) if each.suite == suite and _has_items(each)), None)
+        if line is None:
+            continue
+        name = line.measure.name
+        changes = []
+        for item in items:
+            if item["suite"] == suite:
+                before, after = (item.get(f"{side}_values", {}).get(name) for side in ("baseline", "subject"))
+                if before is not None and after is not None and before != after:
+                    changes.append((after - before, item, before, after))
+        yield f"<h3>{escape(address)}: {escape(line.measure.title)}</h3>"
+        up = sum(change > 0 for change, *_ in changes)
+        yield f"<p>{up:,} items higher than the baseline, {len(changes) - up:,} lower.</p>"
+        most = heapq.nsmallest(_MOST_ITEMS, changes, key=lambda each: (-abs(each[0]), str(each[1]["id"])))
+        if most:
+            yield "<details><summary>Items</summary>"
+            yield from table(
+                ["item", '<th class="left">group</th>', "baseline", "subject", "difference"],
+                (
+                    [
+                        f'<td class="wrap">{escape(str(item["id"])[:80])}</td>',
+                        f'<td class="wrap">{escape(str(item["group"])[:80])}</td>',
+                        wording.value(line.measure, before),
+                        wording.value(line.measure, after),
+                        wording.difference(line.measure, change, unit=False),
+                    ]
+                    for change, item, before, after in most
+                ),
+            )
+            yield "</details>"
+
+
+def _has_items(line: Line) -> bool:
+    return line.measure.form in {"outcome", "mean"} and line.compared is not None and line.subject["value"] is not None
+
+
+# Verdicts, forecasts, surroundings
+
+
+def _verdicts(judgements: Sequence[Judgement]) -> Iterable[str]:
+    for each in judgements[:_MOST_VERDICTS]:
+        alias = escape(str(each.verdict.get("alias", "the alias")))
+        became = (
+            f"{alias} moved from {escape(each.incumbent)} to {escape(each.candidate)}"
+            if each.moved
+            else f"{alias} stayed {escape(each.incumbent)}, not {escape(each.candidate)}"
+        )
+        yield f'<article class="{"better" if each.moved else "worse" if each.verdict.get("decision") == "worse" else ""}">'
+        yield f"<b>{escape(decision(each.verdict))}</b> · {became}"
+        yield f"<p>{escape(each.address)} · run {each.run} · {_minute(each.at)}</p>"
+        told = [escape(line) for line in verdict_lines(each.verdict)]
+        if told:
+            yield f"<p>{'<br>'.join(told)}</p>"
+        yield "</article>"
+    if len(judgements) > _MOST_VERDICTS:
+        yield f"<p>… and {len(judgements) - _MOST_VERDICTS:,} older ones</p>"
+
+
+def _forecasts(facts: Facts) -> Iterable[str]:
+    if facts.scores:
+        from aifw.cli.forecast_page import sections
+
+        yield from sections(facts.scores, _MOST_JOBS)
+
+
+def _evaluations(facts: Facts) -> Iterable[str]:
+    for unreadable in facts.unreadable:
+        yield f'<p class="warn">{escape(unreadable.address or str(unreadable.folder))}: {escape(unreadable.problem)}</p>'
+    if not facts.evaluations:
+        return
+    head = ["evaluation", "time (UTC)", "run", *(f'<th class="left">{each}</th>' for each in _SURROUNDINGS), "items"]
+    rows = []
+    for each in reversed(facts.evaluations[-_MOST_LISTED:]):
+        environment = each.report["environment"]
+        rows.append(
+            [
+                escape(each.address),
+                escape(each.at[:16].replace("T", " ")),
+                "" if each.run is None else str(each.run),
+                *(f'<td class="left">{told(environment)}</td>' for told in _SURROUNDINGS.values()),
+                f"{each.report['data']['items']:,}",
+            ]
+        )
+    yield from table(head, rows)
+    newest = facts.evaluations[-1].report["environment"]
+    packages = ", ".join(f"{escape(name)} {escape(version)}" for name, version in newest["packages"].items())
+    yield f"<p>Packages of the newest: {packages or 'none that numbers depend on'}.</p>"
+
+
+def _machine(environment: Mapping[str, Any]) -> str:
+    hardware = environment["hardware"]
+    memory = format_bytes(hardware["memory"])
+    return f"{escape(hardware['processor'])}, {hardware['cores']} cores, {memory}; {environment['threads']} threads on {escape(environment['device'])}"
+
+
+def _code(environment: Mapping[str, Any]) -> str:
+    return f"aifw {escape(environment['aifw'])}, Python {escape(environment['python'])}, seed {environment['seed']}"
+
+
+def _waited(environment: Mapping[str, Any]) -> str:
+    contention = environment["contention"]
+    before, after = (
+        wording.NOTHING if contention[when]["cpu"] is None else f"{contention[when]['cpu']:.1f} %"
+        for when in ("before", "after")
+    )
+    return f"{before} → {after}" + (' <span class="warn">contended</span>' if contention["contended"] else "")
+
+
+def _spec(environment: Mapping[str, Any]) -> str:
+    return escape(str(environment["spec"] or "")[:12])
+
+
+_SURROUNDINGS = {
+    "waited for a processor": _waited,
+    "machine": _machine,
+    "code": _code,
+    "spec": _spec,
+}
