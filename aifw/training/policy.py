@@ -8,6 +8,7 @@ tried on a pair before it is taken, and where it gives other numbers than the mo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from aifw.errors import JobError
 from aifw.models.chat import EncodedPair
 from aifw.models.load import LanguageModel
 from aifw.models.memory_training import HALF_MULTIPLE
+from aifw.training.flexible_attention import attending, blocks_seen, has_flexible_attention
 from aifw.training.log_probabilities import token_log_probabilities
 from aifw.training.pair_rows import lay_rows
 
@@ -27,6 +29,8 @@ _TRIED_TOKENS = 32
 """Of each answer, when the output layer is tried: all logits of those are there at once."""
 TOLERANCE = {"fp32": 1e-4, "bf16": 2e-2}
 """Of the mean log-probability of a token, between two ways to compute it."""
+_GRADIENT_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
+"""Of a gradient, as a share of its length."""
 LEAK = 1e-3
 """The same between two runs of one way of which one has another chosen answer: what the rejected one gets must not depend on it."""
 _CHANGES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier_scale")
@@ -44,6 +48,7 @@ class Policy:
         precision: Format of the arithmetic.
         plain: Whether log-probabilities follow from hidden states and the weight of the output layer alone.
         shares: Whether prompts are computed once for both answers as well.
+        flexible: Whether attention over shared prompts passes over blocks that nothing sees, instead of taking a mask.
     """
 
     module: Any
@@ -52,6 +57,7 @@ class Policy:
     precision: str
     plain: bool = False
     shares: bool = False
+    flexible: bool = False
 
     @classmethod
     def of(cls, model: LanguageModel, longest: EncodedPair) -> Policy:
@@ -69,7 +75,10 @@ class Policy:
         if not _agree(whole, plain, begun):
             return whole
         shared = replace(plain, shares=True)
-        return shared if _agree(plain, shared, longest) and not _leaks(shared, longest) else plain
+        if not _agree(plain, shared, longest) or _leaks(shared, longest):
+            return plain
+        flexible = replace(shared, flexible=True)
+        return flexible if has_flexible_attention(model.device) and _same_gradient(shared, flexible, begun) else shared
 
     def compile(self, longest: EncodedPair) -> None:
         """Have the model compiled.
@@ -104,9 +113,12 @@ class Policy:
     def _shared(self, pairs: Sequence[EncodedPair]) -> Tensor:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.float32
         rows = lay_rows(pairs, self.padding, self.device, dtype, 1 if dtype is torch.float32 else HALF_MULTIPLE)
-        states = self.module.base_model(
-            input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
-        ).last_hidden_state[rows.row, rows.column]
+        mask = blocks_seen(pairs, rows.ids.shape[1], self.device) if self.flexible else rows.mask
+        with attending(self.module) if self.flexible else nullcontext():
+            output = self.module.base_model(
+                input_ids=rows.ids, attention_mask=mask, position_ids=rows.positions, use_cache=False
+            )
+        states = output.last_hidden_state[rows.row, rows.column]
         scores = token_log_probabilities(states, self.module.get_output_embeddings().weight, rows.tokens)
         return scores.new_zeros(2 * len(pairs) + 1).index_add(0, rows.answer, scores)[:-1].view(-1, 2)
 
@@ -140,6 +152,26 @@ def _agree(one: Policy, other: Policy, pair: EncodedPair) -> bool:
         return _per_token(difference, pair) <= TOLERANCE[one.precision]
 
     return tried(asked, otherwise=False)
+
+
+def _same_gradient(one: Policy, other: Policy, pair: EncodedPair) -> bool:
+    """Whether two ways give the same log-probabilities and the same gradient of a matrix of the first block."""
+    weight = next(each for each in one.module.base_model.parameters() if each.dim() == 2 and each.is_floating_point())
+
+    def gradient(policy: Policy) -> Tensor:
+        wanted = weight.requires_grad
+        weight.requires_grad_(True)
+        try:
+            with torch.enable_grad():
+                return torch.autograd.grad(policy.log_probabilities([pair]).sum(), weight)[0].float()
+        finally:
+            weight.requires_grad_(wanted)
+
+    def asked() -> bool:
+        first, second = gradient(one), gradient(other)
+        return bool((first - second).norm() <= _GRADIENT_TOLERANCE[one.precision] * first.norm())
+
+    return _agree(one, other, pair) and tried(asked, otherwise=False)
 
 
 def _leaks(policy: Policy, pair: EncodedPair) -> bool:
