@@ -41,9 +41,13 @@ class Calibration:
         places: Sequence[int] | None = None,
         count: int | None = None,
     ) -> None:
-        self._levels, self._level = np.unique(np.asarray(confidences, np.float64), return_inverse=True)
-        self._right = np.asarray(right, np.float64)
-        self._places = np.arange(len(self._right)) if places is None else np.array(places, np.intp)
+        given, truth = np.asarray(confidences, np.float64), np.asarray(right, np.float64)
+        order = np.argsort(given, kind="stable")
+        self._given, self._right = given[order], truth[order]
+        self._places = (np.arange(len(given)) if places is None else np.array(places, np.intp))[order]
+        # The last item of each tie.
+        self._ends = np.flatnonzero(np.append(self._given[1:] != self._given[:-1], len(given) > 0))
+        self._levels = self._given[self._ends]
         self._count = len(self._right) if count is None else count
 
     def __len__(self) -> int:
@@ -80,12 +84,10 @@ class Calibration:
     def _laid_out(self, weights: Floats | None) -> tuple[Floats, Floats, Floats]:
         """Cumulative weight, confidence and number right after each level of confidence, beginning with 0."""
         each = weights_of(weights, self._count)[self._places]
-        mass = np.bincount(self._level, each, len(self._levels))
-        right = np.bincount(self._level, each * self._right, len(self._levels))
-        mass_to, confidence_to, right_to = (
-            np.concatenate(([0.0], np.cumsum(of))) for of in (mass, mass * self._levels, right)
+        mass, confidence, right = (
+            np.concatenate(([0.0], np.cumsum(of)[self._ends])) for of in (each, each * self._given, each * self._right)
         )
-        return mass_to, confidence_to, right_to
+        return mass, confidence, right
 
 
 def check_probabilities(row: Row, field: str, value: object, *, of: str, classes: Sequence[str] | None = None) -> None:

@@ -28,9 +28,12 @@ class RiskCoverage:
     """
 
     def __init__(self, confidences: Sequence[float], wrong: Sequence[float]) -> None:
-        levels, self._level = np.unique(-np.asarray(confidences, np.float64), return_inverse=True)
-        self._levels = len(levels)
-        self._wrong = np.asarray(wrong, np.float64)
+        falling = -np.asarray(confidences, np.float64)
+        self._order = np.argsort(falling, kind="stable")
+        self._wrong = np.asarray(wrong, np.float64)[self._order]
+        falling = falling[self._order]
+        # The last item of each tie.
+        self._ends = np.flatnonzero(np.append(falling[1:] != falling[:-1], len(falling) > 0))
 
     def area(self, weights: Floats | None = None) -> float:
         """Area under the curve, from 0 to 1; NaN where all confidences are the same."""
@@ -38,27 +41,23 @@ class RiskCoverage:
             from scipy.special import digamma
         except ImportError as error:
             raise DependencyMissing("risk against coverage needs scipy", hint="pip install 'aifw[evaluate]'") from error
-        items, wrong = self._by_level(weights)
-        there = items > 0
-        if there.sum() < 2:
+        covered, wrong_to = self._along(weights)
+        items, wrong = np.diff(covered), np.diff(wrong_to)
+        if (items > 0).sum() < 2:
             return math.nan
-        items, wrong = items[there], wrong[there]
-        before, wrong_before = np.cumsum(items) - items, np.cumsum(wrong) - wrong
-        share = wrong / items
         # The sum over t = 1 .. w of (E + t r) / (N + t), for a tie of w items of which a share r is wrong, after N with E wrong,
         # is r w + (E - r N) (H(N + w) - H(N)), with harmonic numbers H(x) = digamma(x + 1) + a constant.
-        harmonic = digamma(before + items + 1) - digamma(before + 1)
-        total = share * items + (wrong_before - share * before) * harmonic
-        return float(total.sum() / items.sum())
+        share = np.divide(wrong, items, out=np.zeros_like(wrong), where=items > 0)
+        total = share * items + (wrong_to[:-1] - share * covered[:-1]) * np.diff(digamma(covered + 1))
+        return float(total.sum() / covered[-1])
 
     def curve(self) -> dict[str, Any]:
         """`coverage` and `risk` at up to 100 points, and beside the area the one of a perfect order and of a random one."""
-        items, wrong = self._by_level(None)
-        count = float(items.sum())
+        covered, wrong_to = self._along(None)
+        count = float(covered[-1])
         if not count:
             return {"coverage": [], "risk": []}
         points = np.linspace(0.0, count, int(min(count, _SHOWN)) + 1)[1:]
-        covered, wrong_to = (np.concatenate(([0.0], np.cumsum(of))) for of in (items, wrong))
         risk = np.interp(points, covered, wrong_to) / points
         area = self.area()
         best = RiskCoverage((-self._wrong).tolist(), self._wrong.tolist()).area()
@@ -67,11 +66,11 @@ class RiskCoverage:
             "risk": risk.tolist(),
             "area": None if math.isnan(area) else area,
             "area_perfect": None if math.isnan(best) else best,
-            "area_random": float(wrong.sum() / count),
+            "area_random": float(wrong_to[-1] / count),
         }
 
-    def _by_level(self, weights: Floats | None) -> tuple[Floats, Floats]:
-        each = weights_of(weights, len(self._wrong))
-        items = np.bincount(self._level, each, self._levels)
-        wrong = np.bincount(self._level, each * self._wrong, self._levels)
-        return items.astype(np.float64), wrong.astype(np.float64)
+    def _along(self, weights: Floats | None) -> tuple[Floats, Floats]:
+        """Cumulative weight and number wrong after each tie, the most confident first, beginning with 0."""
+        each = weights_of(weights, len(self._order))[self._order]
+        covered, wrong = (np.concatenate(([0.0], np.cumsum(of)[self._ends])) for of in (each, each * self._wrong))
+        return covered, wrong
