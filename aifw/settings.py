@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from aifw.errors import SourceUnavailable
 from aifw.kind import Output
-from aifw.units import parse_bytes, parse_money, parse_seconds, parse_share
+from aifw.units import parse_bytes, parse_money, parse_quantity, parse_seconds, parse_share
 
 T = TypeVar("T")
 
@@ -165,6 +165,24 @@ Share = Annotated[
     ),
 ]
 """A fraction; written `25%` or `0.25`. Bounds are the field's business."""
+
+
+Quantity = Annotated[
+    float,
+    _parser(parse_quantity, ()),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number"},
+                {
+                    "type": "string",
+                    "pattern": rf"^\s*\$?\s*-?{_NUMBER}\s*([xX%]|[uU][sS][dD]|([kKmMgGtTpP][iI]?)?[bB]|[a-zA-Z]{{1,3}})?\s*$",
+                },
+            ]
+        }
+    ),
+]
+"""What is wanted of a measure; written `15%`, `80ms`, `6GiB`, `$200`, `5x` or a number."""
 
 
 class Secret(Settings):

@@ -110,6 +110,31 @@ def parse_share(text: str) -> float:
     return float(number / 100) if unit == "%" else float(number)
 
 
+def parse_quantity(text: str) -> float:
+    """Parse whatever may be wanted of a measure: `15%`, `80ms`, `6GiB`, `$200`, `5x` or `12`.
+
+    Returns:
+        A fraction, seconds, bytes, dollars, a multiple or the number itself.
+
+    Raises:
+        ValueError: None of these.
+    """
+    stripped = text.strip()
+    try:
+        if stripped.startswith("$") or stripped.upper().endswith("USD"):
+            return parse_money(stripped) / MICRO_DOLLARS
+        if stripped.endswith("%"):
+            return parse_share(stripped)
+        number, unit = _split(stripped.removesuffix("x"), "a quantity")
+        if not unit:
+            return float(number)
+        return float(parse_bytes(stripped)) if unit.lower() in _BYTES else parse_seconds(stripped)
+    except ValueError:
+        raise ValueError(
+            f"expected a number, or one with a unit such as 15%, 80ms, 6GiB, $200 or 5x, got {text!r}"
+        ) from None
+
+
 def format_bytes(size: float) -> str:
     """Print bytes in binary units with at most three significant digits: `0.4 GiB`, `312 MiB`."""
     if size < 1024:

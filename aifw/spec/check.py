@@ -15,14 +15,15 @@ from aifw.spec.agreement import check_agreement
 from aifw.spec.aliases import check_followers, check_mover, resolve_aliases
 from aifw.spec.diagnose import Report
 from aifw.spec.interpolate import origins
-from aifw.spec.models import NAME_PATTERN, SECTIONS, Header, Reference, Resource
+from aifw.spec.models import NAME_PATTERN, SECTIONS, Header, Reference, Resource, Target
 from aifw.spec.references import Declared, Resolver, report_cycles
 from aifw.spec.source import Path, Source
+from aifw.spec.targets import resolve_targets
 
 M = TypeVar("M", bound=BaseModel)
 
 _NAME = re.compile(NAME_PATTERN)
-_HEADER = ("apiVersion", "kind", "metadata", "seed", "hardware", "policy", "aliases", "defaults")
+_HEADER = ("apiVersion", "kind", "metadata", "seed", "hardware", "policy", "aliases", "targets", "defaults")
 
 
 class Checker:
@@ -45,8 +46,8 @@ class Checker:
         self.declared: dict[str, Declared] = {}
         self.known: dict[str, AnyKind | None] = {}
 
-    def check(self) -> tuple[Header | None, dict[str, Resource], dict[str, Reference]]:
-        """Header, resources and aliases; complete only if nothing was reported."""
+    def check(self) -> tuple[Header | None, dict[str, Resource], dict[str, Reference], tuple[Target, ...]]:
+        """Header, resources, aliases and targets; complete only if nothing was reported."""
         header = self.header()
         typed = dict(self.resources())
         resolver = Resolver(self.declared, self.source, self.data, self.report)
@@ -60,8 +61,9 @@ class Checker:
                 check_mover(resources[address], resolver)
         check_followers(resources, resolver)
         check_agreement(resources, resolver)
+        targets = resolve_targets(header, resolver)
         report_cycles({address: resource.references for address, resource in resources.items()}, resolver)
-        return header, resources, aliases
+        return header, resources, aliases, targets
 
     def header(self) -> Header | None:
         """What stands beside the sections; reports top-level keys that mean nothing."""
@@ -80,7 +82,7 @@ class Checker:
                         (f"{close}.{name}", Declared(f"{close}.{name}", None)) for name in self.data[key]
                     )
         header = {key: self.data[key] for key in _HEADER if key in self.data}
-        for key in ("hardware", "policy", "aliases", "defaults"):
+        for key in ("hardware", "policy", "aliases", "targets", "defaults"):
             # A section whose entries are all commented out reads as null. One that is missing is filled in as well:
             # making the default of a nested class would build that class a second time, which costs milliseconds.
             if header.get(key) is None:

@@ -15,7 +15,7 @@ from aifw.spec import parse
 from aifw.spec.check import Checker
 from aifw.spec.diagnose import Diagnostic, Report, SpecInvalid
 from aifw.spec.interpolate import interpolate
-from aifw.spec.models import Header, Place, Reference, Resource, Spec
+from aifw.spec.models import Header, Place, Reference, Resource, Spec, Target
 from aifw.spec.overlay import apply_set, document_of_set, merge
 from aifw.spec.source import Document, Source, Span
 
@@ -46,14 +46,14 @@ def load(files: Sequence[Path], sets: Sequence[str] = (), *, environment: Mappin
             if any(document.interpolated for document in source.documents):
                 variables = os.environ if environment is None else environment
                 interpolated = interpolate(data, source, variables, report)
-            header, resources, aliases = Checker(data, source, report, interpolated).check()
+            header, resources, aliases, targets = Checker(data, source, report, interpolated).check()
             report.raise_if_any()
         except SpecInvalid as invalid:
             from aifw.spec.mask import masked
 
             raise masked(invalid, data, source) from None
         assert header is not None
-        return _spec(files, data, header, resources, aliases)
+        return _spec(files, data, header, resources, aliases, targets)
 
 
 @contextmanager
@@ -128,6 +128,7 @@ def _spec(
     header: Header,
     resources: Mapping[str, Resource],
     aliases: Mapping[str, Reference],
+    targets: tuple[Target, ...],
 ) -> Spec:
     content = {key: value for key, value in data.items() if key != "defaults" and value is not None}
     return Spec(
@@ -140,4 +141,5 @@ def _spec(
         seed=header.seed,
         hardware=header.hardware,
         policy=header.policy,
+        targets=targets,
     )

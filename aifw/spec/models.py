@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from aifw.kind import AnyKind, Output
-from aifw.settings import VARIABLE_PATTERN, Ref, Settings
+from aifw.settings import VARIABLE_PATTERN, Quantity, Ref, Settings
 from aifw.spec.hardware import NUMBERED_DEVICE_PATTERN, HardwareSettings
 
 API_VERSION = "aifw/v1"
@@ -79,6 +79,38 @@ class AliasSettings(Settings):
     """What it points to before anything was promoted."""
 
 
+class TargetSettings(Settings):
+    """What something should reach. It is tracked and shown, and decides nothing."""
+
+    value: Quantity
+    """What to reach: `15%`, `80ms`, `6GiB`, `$200`, `5x` or a number."""
+    measure: str | None = None
+    """What is measured: a measure of an evaluation, or another fact of what `of` names."""
+    formula: str | None = None
+    """Instead of `measure`: numbers, `+ - * /`, brackets and measures. Of an evaluation with a baseline also `baseline_NAME`, and
+    `difference_NAME`, whose interval is that of the paired comparison: `difference_accuracy / baseline_accuracy`."""
+    of: Ref[Output] | None = None
+    """What measures it: an evaluation, or another resource that states facts. Without it the target counts as not measured."""
+    better: Literal["higher", "lower"] | None = None
+    """Which direction is better. Default: what the measure says, else `higher`."""
+    description: str | None = None
+    """For people."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> TargetSettings:
+        if (self.measure is None) == (self.formula is None):
+            raise PydanticCustomError("target", "expected either `measure` or `formula`")
+        if self.formula is not None:
+            # Parsing Python's grammar is loaded only where there is a formula.
+            from aifw.formula import parse
+
+            try:
+                parse(self.formula)
+            except ValueError as error:
+                raise PydanticCustomError("formula", "{reason}", {"reason": str(error)}) from None
+        return self
+
+
 class Header(Settings):
     """What a spec holds beside its sections of resources."""
 
@@ -96,6 +128,8 @@ class Header(Settings):
     """What an apply may do without being asked."""
     aliases: dict[Annotated[str, Field(pattern=NAME_PATTERN)], AliasSettings] = Field(default_factory=dict)
     """Named pointers to artifacts, moved by promotions."""
+    targets: dict[Annotated[str, Field(pattern=NAME_PATTERN)], TargetSettings] = Field(default_factory=dict)
+    """What should be reached, shown beside what was measured."""
     defaults: dict[str, Any] = Field(default_factory=dict)
     """Values of your own for `${defaults.name}`; nothing else reads them."""
 
@@ -148,6 +182,21 @@ class Resource:
         return self.locate(self.address) if self.locate is not None else None
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target as the spec states it.
+
+    Attributes:
+        reference: What measures it, or None if nothing does.
+        better: The direction that is better.
+    """
+
+    name: str
+    settings: TargetSettings
+    reference: Reference | None
+    better: Literal["higher", "lower"]
+
+
 @dataclass(frozen=True)
 class Spec:
     """A valid spec.
@@ -158,6 +207,7 @@ class Spec:
         files: The files it was read from.
         resources: By address, in the order written.
         aliases: Name of each alias and the reference it starts with.
+        targets: What should be reached, in the order written.
         digest: sha256 of the resolved content: comments, white space, key order and where a value came from do not matter.
     """
 
@@ -170,3 +220,4 @@ class Spec:
     seed: int = 0
     hardware: HardwareSettings = field(default_factory=HardwareSettings)
     policy: PolicySettings = field(default_factory=PolicySettings)
+    targets: tuple[Target, ...] = ()

@@ -19,7 +19,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json
 from pydantic_core import core_schema
 
 from aifw.kind import AnyKind, builtin_kinds
-from aifw.settings import REFERENCE_PATTERN, Duration, Money, Share, Size
+from aifw.settings import REFERENCE_PATTERN, Duration, Money, Quantity, Share, Size
 from aifw.spec.documentation import attribute_docstrings, first_paragraph
 from aifw.spec.models import NAME_PATTERN, PATTERN_WORDS, SECTIONS, Header
 
@@ -45,6 +45,7 @@ _PATTERN_MESSAGES = {
     _pattern_of(Duration): "Write a duration such as 90s, 15min, 6h or 1h30m.",
     _pattern_of(Money): "Write an amount such as $200.",
     _pattern_of(Share): "Write a share such as 25% or 0.25.",
+    _pattern_of(Quantity): "Write a quantity such as 15%, 80ms, 6GiB, $200, 5x or 12.",
 }
 
 
@@ -113,7 +114,7 @@ def schema(kinds: Iterable[AnyKind] | None = None) -> Schema:
         **{kind.section: f"Resources of section {kind.section}." for kind in known if kind.section not in SECTIONS},
     }
     properties = header["properties"]
-    for optional in ("hardware", "policy", "aliases", "defaults"):
+    for optional in ("hardware", "policy", "aliases", "targets", "defaults"):
         # A section whose entries are all commented out reads as null.
         properties[optional] = _or_null(properties[optional])
     return {
