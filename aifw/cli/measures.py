@@ -62,13 +62,22 @@ def decision(verdict: Mapping[str, Any]) -> str:
 
 
 def verdict_lines(verdict: Mapping[str, Any]) -> Iterable[str]:
-    """A line for each measure of a verdict, with the interval of the difference."""
+    """A line for each measure of a verdict, with the interval of the difference, and for each guard that gave the alarm."""
     level = f"{100 * (1 - float(verdict['alpha'])):.3g} %" if verdict.get("alpha") else "interval"
     for each in verdict.get("metrics", ()):
         yield _measure(each, level)
+    for alarm in verdict.get("guards", ()):
+        if not alarm.get("met"):
+            yield f"guard: {alarm.get('text', alarm.get('measure', 'gave the alarm'))}"
 
 
 def _measure(each: Mapping[str, Any], level: str) -> str:
+    if isinstance(each.get("text"), str):
+        # A gate that knows the units of its measures says it itself.
+        return str(each["text"])
+    if isinstance(each.get("text"), str) and each["text"]:
+        # What was required and measured in its own unit, as the gate put it.
+        return str(each["text"])
     text = f"{words(str(each.get('metric', 'measure')))}"
     if each.get("before") is not None and each.get("after") is not None:
         text += f" {decimal(each['before'])} → {decimal(each['after'])}"

@@ -177,17 +177,20 @@ def _job_row(job: JobRow) -> tuple[str, ...]:
 
 
 def _show_alias(store: Store, name: str, *, as_json: bool) -> None:
+    from aifw.cli.spent import document, texts
     from aifw.state.reading import goes_back, moves, quarantined
 
     pointer = store.aliases()[name]
     found = moves(store, name)
     if as_json:
-        print_json({"alias": name, "pointer": asdict(pointer), "moves": [asdict(move) for move in found]})
+        moved = [asdict(move) for move in found]
+        print_json({"alias": name, "pointer": asdict(pointer), "moves": moved, "spent": document(store, name)})
         return
     show(f"{style(f'@{name}', 'name')} → {pointer.label}")
     path = str(store.artifacts.path(pointer.artifact) / pointer.output)
     held = quarantined(store)
-    lines = [*_block("digest", [pointer.digest]), *_block("artifact", [pointer.artifact, path]), ""]
+    lines = [*_block("digest", [pointer.digest]), *_block("artifact", [pointer.artifact, path])]
+    lines += [*_block("spent", list(texts(store, name))), ""]
     for move in found:
         lines += _move_lines(move, held.get(move.digest, ("", ""))[0])
     if goes_back(found):

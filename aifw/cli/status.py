@@ -16,6 +16,7 @@ from aifw.cli.terminal import print_json, show
 from aifw.errors import ExitStatus
 
 if TYPE_CHECKING:
+    from aifw.evaluation.targets import Tracked
     from aifw.state.layout import Layout
     from aifw.state.reading import RunRow
     from aifw.state.store import Store
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(files: tuple[Path, ...], sets: tuple[str, ...], state: Path | None, *, as_json: bool) -> int:
     """Show aliases, what each resource stands for, what is running, and how the last run ended. Never waits for a running apply."""
+    from aifw.cli.targets import targets_of
     from aifw.state.store import Store
 
     layout = find_layout(files, sets, state)
@@ -34,20 +36,22 @@ def command(files: tuple[Path, ...], sets: tuple[str, ...], state: Path | None, 
     if store is None:
         found: dict[str, Any] = {"name": layout.name, "serial": 0, "aliases": [], "resources": [], "running": None}
         if as_json:
-            print_json({**found, "quarantined": [], "last_run": None})
+            print_json({**found, "quarantined": [], "spent": [], "targets": [], "last_run": None})
         else:
             show(f"{style(layout.name, 'name')}: nothing was applied yet. `aifw plan` shows what would be done.")
         return ExitStatus.DONE
     with closing(store):
         if as_json:
-            print_json(_document(store, layout))
+            targets = [each.as_json() for each in targets_of(files, sets, store)]
+            print_json({**_document(store, layout), "targets": targets})
         else:
-            for line in _lines(store, layout):
+            for line in _lines(store, layout, targets_of(files, sets, store)):
                 show(line)
     return ExitStatus.DONE
 
 
 def _document(store: Store, layout: Layout) -> dict[str, Any]:
+    from aifw.cli.spent import document
     from aifw.state.reading import bindings, engine, outputs, pointers, quarantined, runs
 
     last = runs(store, 1)
@@ -64,6 +68,7 @@ def _document(store: Store, layout: Layout) -> dict[str, Any]:
             {"digest": digest, "reason": reason, "label": label}
             for digest, (reason, label) in quarantined(store).items()
         ],
+        "spent": [{"alias": name, **each} for name in pointers(store) for each in document(store, name)],
         "resources": [
             {
                 "address": bound.address,
@@ -115,12 +120,14 @@ def _heard(layout: Layout, run: RunRow) -> Any:
     return narrator
 
 
-def _lines(store: Store, layout: Layout) -> Iterable[str]:
+def _lines(store: Store, layout: Layout, targets: Iterable[Tracked]) -> Iterable[str]:
+    from aifw.cli.targets import lines
     from aifw.state.reading import engine
 
     yield f"{style(layout.name, 'name')}{style(f' · state #{store.serial} · {layout.folder}', 'faint')}"
     yield from _alias_lines(store)
     yield from _resource_lines(store)
+    yield from lines(targets)
     run = engine(store, layout)
     yield ""
     if run is not None:
@@ -130,6 +137,7 @@ def _lines(store: Store, layout: Layout) -> Iterable[str]:
 
 
 def _alias_lines(store: Store) -> Iterable[str]:
+    from aifw.cli.spent import texts
     from aifw.plan.columns import aligned
     from aifw.state.reading import pointers, quarantined
 
@@ -140,6 +148,8 @@ def _alias_lines(store: Store) -> Iterable[str]:
     if rows:
         head, *lines = aligned([("   alias", "points to", "since"), *rows])
         yield from ("", style(head, "faint"), *lines)
+    for name in pointers(store):
+        yield from (style(f"   @{name}: {text}", "faint") for text in texts(store, name))
     for reason, label in quarantined(store).values():
         yield style(f"   {label} is in quarantine: {reason}", "warn")
 

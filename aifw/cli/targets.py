@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,28 @@ if TYPE_CHECKING:
     from aifw.evaluation.targets import Entry, Goal, Measurement, Tracked
     from aifw.spec.models import Spec, Target
     from aifw.state.store import Store
+
+
+def targets_of(files: Sequence[Path], sets: Sequence[str], store: Store | None) -> list[Tracked]:
+    """Targets of the spec as it is now; none where it cannot be read, which is no reason not to tell everything else.
+
+    Args:
+        files: Of the spec.
+        sets: Values set on the command line.
+        store: The state, or None if nothing was applied yet.
+    """
+    from aifw.cli.project import read_loosely
+    from aifw.spec.diagnose import SpecInvalid
+
+    # Most specs state none, and reading one to the last setting takes longer than everything else that is shown.
+    if not any(read_loosely(path).get("targets") for path in files) and not any("targets" in text for text in sets):
+        return []
+    from aifw.spec.load import load
+
+    try:
+        return tracked(load(files, sets), store)
+    except SpecInvalid:
+        return []
 
 
 def tracked(spec: Spec, store: Store | None) -> list[Tracked]:
