@@ -89,6 +89,7 @@ def _facts(
 ) -> tuple[Facts, Path]:
     """What to tell, and where a page about it lies."""
     from aifw.cli.report_facts import is_evaluation, of_folders, of_state
+    from aifw.cli.targets import targets_of
 
     folders = [path for path in paths if is_evaluation(path)]
     if folders:
@@ -102,7 +103,7 @@ def _facts(
     files = spec_files(paths[0] if paths else None, overlays)
     layout = find_layout(files, sets, state)
     with closing(open_store(layout)) as store:
-        return of_state(store), layout.folder
+        return of_state(store, targets_of(files, sets, store)), layout.folder
 
 
 def _write(page: Path, facts: Facts) -> None:

@@ -13,6 +13,7 @@ from aifw.evaluation.measures import Measure, named
 from aifw.evaluation.report import ITEMS, REPORT, read_report
 
 if TYPE_CHECKING:
+    from aifw.evaluation.targets import Tracked
     from aifw.plan.score import Score
     from aifw.state.store import Store
 
@@ -79,7 +80,7 @@ class Facts:
         evaluations: The oldest first.
         unreadable: Those that cannot be used.
         judgements: The newest first.
-        targets: Mappings of `name`, `value`, `measured`, `low`, `high`, `trend`, `status`, in words where they have a unit.
+        targets: As they stand.
         scores: Jobs that were forecast and measured, the newest first.
     """
 
@@ -87,7 +88,7 @@ class Facts:
     evaluations: Sequence[Evaluation] = ()
     unreadable: Sequence[Unreadable] = ()
     judgements: Sequence[Judgement] = ()
-    targets: Sequence[Mapping[str, Any]] = ()
+    targets: Sequence[Tracked] = ()
     scores: Sequence[Score] = field(default_factory=tuple)
 
     @property
@@ -119,8 +120,13 @@ class Line:
     outcome: Outcome | None
 
 
-def of_state(store: Store) -> Facts:
-    """What a state holds."""
+def of_state(store: Store, targets: Sequence[Tracked] = ()) -> Facts:
+    """What a state holds.
+
+    Args:
+        store: The state.
+        targets: Of its spec, as they stand.
+    """
     from aifw.plan.score import score
     from aifw.state import reading
 
@@ -139,6 +145,7 @@ def of_state(store: Store) -> Facts:
         evaluations=sorted(evaluations, key=lambda each: each.at),
         unreadable=unreadable,
         judgements=_judgements(store),
+        targets=targets,
         scores=[
             score(store.layout.name, job.id, job.address, job.kind, job.started, job.forecast, job.actual)
             for job in reading.measured_jobs(store)
@@ -268,7 +275,7 @@ def document(facts: Facts) -> dict[str, Any]:
         ],
         "unreadable": [{**asdict(each), "folder": str(each.folder)} for each in facts.unreadable],
         "verdicts": [asdict(each) for each in facts.judgements],
-        "targets": [dict(each) for each in facts.targets],
+        "targets": [each.as_json() for each in facts.targets],
         "forecasts": [asdict(each) for each in facts.scores],
     }
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aifw.cli import charts
 from aifw.cli.measures import decision, verdict_lines, words
 from aifw.cli.page import figure, page, table
 from aifw.cli.report_details import details
 from aifw.cli.report_facts import Evaluation, Facts, Judgement, Line, course, level, lines
+from aifw.cli.targets import value_text
 from aifw.errors import AifwError
 from aifw.evaluation import wording
 from aifw.evaluation.report import read
 from aifw.units import format_bytes
+
+if TYPE_CHECKING:
+    from aifw.evaluation.targets import Tracked
 
 _MOST_ITEMS = 30
 _MOST_POINTS = 60
@@ -159,26 +163,29 @@ def _left_out(data: Mapping[str, Any]) -> Iterable[str]:
 # Targets
 
 
-def _targets(targets: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+def _targets(targets: Sequence[Tracked]) -> Iterable[str]:
     if not targets:
         return
     rows = []
     for each in targets:
-        status = str(each.get("status") or "")
-        low, high = each.get("low"), each.get("high")
+        wanted = f"at {'least' if each.better == 'higher' else 'most'} {value_text(each, each.value)}"
+        ends = ""
+        if each.low is not None and each.high is not None:
+            ends = f"{value_text(each, each.low)} … {value_text(each, each.high)}"
+        role = {"met": "met", "not met": "missed"}.get(each.status, "faint")
         rows.append(
             [
-                escape(str(each["name"])),
-                *(
-                    escape(str(each.get(key) if each.get(key) is not None else wording.NOTHING))
-                    for key in ("value", "measured")
-                ),
-                "" if low is None or high is None else f"{escape(str(low))} … {escape(str(high))}",
-                escape(str(each.get("trend") or "")),
-                f'<td class="left {status if status in {"met", "missed"} else "faint"}">{escape(status)}</td>',
+                f'<td class="wrap">{escape(each.description or each.name)}</td>',
+                wanted,
+                value_text(each, each.measured),
+                ends,
+                f'<td class="left">{charts.spark([point.value for point in each.trend])}</td>',
+                f'<td class="left {role}">{each.status}</td>',
+                f'<td class="faint wrap">{escape(each.note)}</td>',
             ]
         )
-    yield from table(["target", "wanted", "measured", "interval", "trend", '<th class="left">status</th>'], rows)
+    left = [f'<th class="left">{name}</th>' for name in ("trend", "status", "")]
+    yield from table(["target", "wanted", "measured", "95 %", *left], rows)
 
 
 # Trends

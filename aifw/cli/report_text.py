@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from aifw.cli import targets
 from aifw.cli.charts import spark
 from aifw.cli.colour import style
 from aifw.cli.forecast_report import counted
@@ -14,7 +15,7 @@ from aifw.cli.terminal import width
 from aifw.evaluation import wording
 from aifw.plan.columns import aligned, columns, cut
 
-_ROLES = {"better": "good", "worse": "error", "met": "good", "missed": "error"}
+_ROLES = {"better": "good", "worse": "error"}
 
 
 def report_lines(facts: Facts) -> Iterable[str]:
@@ -23,9 +24,7 @@ def report_lines(facts: Facts) -> Iterable[str]:
     for address, evaluation in facts.latest.items():
         yield ""
         yield from _evaluation(facts, address, evaluation)
-    if facts.targets:
-        yield ""
-        yield from _targets(facts.targets)
+    yield from targets.lines(facts.targets)
     newest: dict[str, Any] = {}
     for each in facts.judgements:
         newest.setdefault(each.address, each)
@@ -45,7 +44,7 @@ def _head(facts: Facts) -> str:
     if facts.judgements:
         parts.append(counted(len(facts.judgements), "verdict"))
     if facts.targets:
-        met = sum(each.get("status") == "met" for each in facts.targets)
+        met = sum(each.status == "met" for each in facts.targets)
         parts.append(f"{met} of {counted(len(facts.targets), 'target')} met")
     return " · ".join(parts)
 
@@ -143,31 +142,3 @@ def _notes(found: Sequence[Line]) -> Iterable[str]:
     for reason, titles in reasons.items():
         text = f"   {', '.join(titles)}: {reason}"
         yield style(text if room is None or columns(text) <= room else cut(text, room), "faint")
-
-
-def _targets(targets: Sequence[Mapping[str, Any]]) -> Iterable[str]:
-    head = ("target", "wanted", "measured", "interval", "trend", "status")
-    rows = [
-        (
-            _text(each, "name"),
-            _text(each, "value"),
-            _text(each, "measured"),
-            _ends(each),
-            _text(each, "trend"),
-            _text(each, "status"),
-        )
-        for each in targets
-    ]
-    first, *rest = aligned([head, *rows])
-    yield style(first, "faint")
-    yield from (_coloured(text, _text(each, "status")) for text, each in zip(rest, targets, strict=True))
-
-
-def _ends(target: Mapping[str, Any]) -> str:
-    low, high = target.get("low"), target.get("high")
-    return "" if low is None or high is None else f"{low} … {high}"
-
-
-def _text(target: Mapping[str, Any], key: str) -> str:
-    found = target.get(key)
-    return "" if found is None else str(found)
