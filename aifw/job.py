@@ -78,6 +78,7 @@ class Job(Generic[S]):
         outputs: Names the kind declares in `produces`.
         offline: True if the network must not be used.
         existing: Facts an external thing was left with by the last call, empty before it exists.
+        spec: Digest of the spec the job is of, empty outside a run. To be told, not to be depended on: it is no part of the job's identity.
         look: How often, this time included, the kind's evidence was looked at to decide about an alias; 0 if it could not be counted.
     """
 
@@ -95,6 +96,7 @@ class Job(Generic[S]):
     outputs: tuple[str, ...] = ()
     offline: bool = False
     existing: Facts = field(default_factory=dict)
+    spec: str = ""
     look: int = 1
     cache_root: Path | None = None
     checkpoints: Path | None = None

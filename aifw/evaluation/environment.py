@@ -76,7 +76,7 @@ class Environment:
                 "threads": job.threads,
                 "device": job.device,
                 "seed": job.seed,
-                "spec": getattr(job, "spec", "") or None,
+                "spec": job.spec or None,
             },
             before=_pressure(root, machine.cpu.cores),
             root=root,

@@ -243,6 +243,7 @@ class Launcher:
             cache=str(layout.cache.absolute()),
             checkpoints=str(layout.checkpoints(key).absolute()),
             offline=self._limits.offline,
+            spec=self._spec.digest,
         )
 
     def _start(self, step: Step, order: Order, forecast: Forecast | None) -> Running:

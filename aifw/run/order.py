@@ -21,6 +21,7 @@ class Order:
         settings: As JSON; validated again by the worker.
         cpus: Processors the worker is kept on; empty does not restrict it.
         inputs: Field, then `address`, `path`, `facts`, `digest`.
+        spec: Digest of the spec.
         look: Number of the look at the kind's evidence, from 1; 0 if it is not counted.
     """
 
@@ -40,6 +41,7 @@ class Order:
     resume: str | None = None
     previous: str | None = None
     existing: Mapping[str, Any] = field(default_factory=dict)
+    spec: str = ""
     look: int = 0
     cache: str = ""
     checkpoints: str = ""

@@ -219,6 +219,7 @@ def _job(
         outputs=tuple(kind.produces),
         offline=order.offline,
         existing=order.existing,
+        spec=order.spec,
         look=order.look,
         cache_root=Path(order.cache),
         checkpoints=Path(order.checkpoints),
