@@ -44,7 +44,9 @@ def ending(plan: Plan, outcome: Outcome, narrator: Narrator, layout: Layout, typ
         yield _done(plan, outcome)
     yield from forecasts_met(narrator.finished, narrator.forecasts, style)
     if any(event.get("artifact") for event in narrator.finished.values()):
-        yield f"Artifacts: {_near(layout.artifacts)}   One of them: aifw show ADDRESS{typed}"
+        evaluated = any("evaluation" in event.get("outputs", {}) for event in narrator.finished.values())
+        report = f"   Report: aifw report{typed} --open" if evaluated else ""
+        yield f"Artifacts: {_near(layout.artifacts)}   One of them: aifw show ADDRESS{typed}{report}"
     yield from _next(narrator.counts, typed)
 
 
