@@ -110,7 +110,7 @@ def _models(job: Job[EvaluateSettings]) -> dict[str, Any]:
         job.obey()
         job.progress(done + number, total, "item")
 
-    tell(0)
+    job.obey()
     precision, read = "", None
     for name in models:
         side = Side(job, name, tell)
@@ -193,13 +193,16 @@ def _runs(job: Job[EvaluateSettings], suites: Sequence[str], held_out: Any) -> t
     if "generation" in suites:
         found.append(GenerationRun(steps, settings.generation, job.seed))
     if "contamination" in suites:
-        trained = {source.address: source.path for name, source in job.inputs.items() if name.startswith("trained_on.")}
+        trained = {
+            str(reference): job.inputs[f"trained_on.{number}"].path
+            for number, reference in enumerate(settings.trained_on)
+        }
         found.append(ContaminationRun(held_out, trained, settings.near_duplicates))
     if settings.harness is None:
         return found, []
     from aifw.evaluation.language_model_harness import HarnessRun
 
-    return found, [HarnessRun(settings.harness, job.root)]
+    return found, [HarnessRun(settings.harness, job.root, offline=job.offline)]
 
 
 def _rows(

@@ -217,6 +217,10 @@ class Evaluate(ArtifactKind[EvaluateSettings]):
             return f"{settings.subject} is {alias}"
         return None
 
+    def fetch(self, settings: EvaluateSettings, workspace: Workspace, *, offline: bool) -> str | None:
+        """Data of the tasks of lm-evaluation-harness."""
+        return None if settings.harness is None else "aifw.evaluation.language_model_harness:fetch"
+
     def disagreements(self, settings: EvaluateSettings, inputs: Mapping[str, BaseModel]) -> Iterable[Disagreement]:
         """Predictions measured as a model or beside one, or a model measured on nothing."""
         subject, baseline = inputs.get("subject"), inputs.get("baseline")

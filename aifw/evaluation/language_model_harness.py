@@ -1,118 +1,142 @@
 """Tasks of lm-evaluation-harness, run on a model as `aifw` loads it: rows of suite `lm_eval`.
 
-The harness (Gao et al., "A framework for few-shot language model evaluation") is an extra, and only imported here. It loads the data of a
-task itself; where the network must not be used, only what is on the disk will do. A task of your own is a YAML file with
-`dataset_path: json` and `dataset_kwargs: {data_files: ...}`.
+The harness (Gao et al., "A framework for few-shot language model evaluation") is an extra, and only imported here. It keeps the data of
+its tasks in a cache of its own, which `aifw fetch` fills. A task of your own is a YAML file with `dataset_path: json` and
+`dataset_kwargs: {data_files: ...}`; what is Python in it, such as `!function`, runs.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from aifw.errors import DependencyMissing, InputInvalid
-from aifw.evaluation.kinds import HarnessOptions
+from aifw.evaluation.kinds import EvaluateSettings, HarnessOptions
 from aifw.evaluation.measures import Measure, named
 from aifw.evaluation.runs import Rows
 from aifw.evaluation.runs.side import Side
+from aifw.job import Job
 from aifw.models.load import LanguageModel, quiet
 
 _NO_FILTER = "none"
 _BATCH = 8
+_MOST_POSITIONS = 2048
+
+
+def fetch(job: Job[EvaluateSettings]) -> None:
+    """Bring the data of tasks into the harness's own cache; offline, see that they are there.
+
+    Raises:
+        DependencyMissing: The harness is not installed.
+        InputInvalid: There is no such task, or its data cannot be loaded.
+    """
+    if job.settings.harness is not None:
+        HarnessRun(job.settings.harness, job.root, offline=job.offline)
 
 
 class HarnessRun:
-    """See the module.
+    """See the module. Tasks and their data are loaded first, so that what is missing is said before a model is.
 
     Args:
         options: Which tasks, and how much of each.
         root: Relative paths of tasks start here.
+        offline: The network must not be used.
+
+    Raises:
+        DependencyMissing: The harness is not installed.
+        InputInvalid: There is no such task, or its data cannot be loaded.
     """
 
-    suites = ("lm_eval",)
+    suites: tuple[str, ...] = ("lm_eval",)
     steps = 0
 
-    def __init__(self, options: HarnessOptions, root: Path) -> None:
+    def __init__(self, options: HarnessOptions, root: Path, *, offline: bool) -> None:
         self._options = options
-        self._root = root
         self._rows: dict[str, list[dict[str, Any]]] = {}
+        with quiet() if offline else nullcontext(), _silent():
+            try:
+                from lm_eval import simple_evaluate
+                from lm_eval.tasks import TaskManager
+            except ImportError as error:
+                raise DependencyMissing(
+                    f"`harness` needs lm-evaluation-harness, which cannot be imported: {error}",
+                    hint="pip install 'aifw[lm-eval]'",
+                ) from error
+            self._evaluate = simple_evaluate
+            self._manager = TaskManager()
+            self._tasks = [_task(name, root, self._manager) for name in options.tasks]
+            with self._failing("cannot load"):
+                self._manager.load(self._tasks)
 
     def measure(self, side: Side, _items: Any = None) -> None:
         """Run all tasks.
 
         Raises:
-            DependencyMissing: The harness is not installed.
-            InputInvalid: There is no such task, its data are not here, or the model is not one the harness can run.
+            InputInvalid: The harness fails, or the model is not one that it can run.
         """
         with quiet(), _silent():
-            found = _evaluated(side, self._options, self._root)
+            found = self._evaluated(side)
         rows, left_out = rows_of_results(found)
         for note in left_out:
             side.job.note(note)
         if not rows:
-            raise InputInvalid(
-                f"the tasks {', '.join(self._options.tasks)} gave no number", hint="see `aifw logs` for what they said"
-            )
+            raise InputInvalid(f"the tasks {', '.join(self._options.tasks)} gave no number that is reported")
         self._rows[side.name] = rows
 
     def rows(self, side: str) -> Rows:
         """A row for each item of each task."""
         return {"lm_eval": self._rows[side]}
 
-
-def _evaluated(side: Side, options: HarnessOptions, root: Path) -> Mapping[str, Any]:
-    """What the harness returns."""
-    try:
-        from lm_eval import simple_evaluate
+    def _evaluated(self, side: Side) -> Mapping[str, Any]:
+        """What the harness returns."""
         from lm_eval.models.huggingface import HFLM
-        from lm_eval.tasks import TaskManager
-    except ImportError as error:
-        raise DependencyMissing(
-            f"`harness` needs lm-evaluation-harness, which cannot be imported: {error}",
-            hint="pip install 'aifw[lm-eval]'",
-        ) from error
-    model = side.model
-    if not isinstance(model, LanguageModel):
-        raise InputInvalid(
-            f"{side.source.address} is a model of OpenVINO, which the harness does not run",
-            hint="run the tasks on the model it was exported from",
-        )
-    manager = TaskManager()
-    tasks = [_task(name, root, manager) for name in options.tasks]
-    side.job.obey()
-    try:
-        wrapped = HFLM(
-            pretrained=model.module,
-            tokenizer=model.tokenizer,
-            backend="causal",
-            batch_size=_BATCH,
-            max_length=min(model.context, 2048),
-            truncation=True,
-        )
-        found = simple_evaluate(
-            wrapped,
-            tasks=tasks,
-            num_fewshot=options.few_shot,
-            limit=options.limit,
-            bootstrap_iters=0,
-            log_samples=True,
-            apply_chat_template=options.chat_template,
-            task_manager=manager,
-            random_seed=side.job.seed,
-            numpy_random_seed=side.job.seed,
-            torch_random_seed=side.job.seed,
-            fewshot_random_seed=side.job.seed,
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
-        raise InputInvalid(
-            f"lm-evaluation-harness failed at {', '.join(options.tasks)}: {type(error).__name__}: {_first(error)}",
-            hint="a task's data must be on this machine where the network is not to be used",
-        ) from error
-    assert found is not None
-    return dict(found)
+
+        model, options, seed = side.model, self._options, side.job.seed
+        if not isinstance(model, LanguageModel):
+            raise InputInvalid(
+                f"{side.source.address} is a model of OpenVINO, which the harness does not run",
+                hint="run the tasks on the model it was exported from",
+            )
+        side.job.obey()
+        with self._failing("failed at"):
+            wrapped = HFLM(
+                pretrained=model.module,
+                tokenizer=model.tokenizer,
+                backend="causal",
+                batch_size=_BATCH,
+                max_length=min(model.context, _MOST_POSITIONS),
+                truncation=True,
+            )
+            found = self._evaluate(
+                wrapped,
+                tasks=list(self._tasks),
+                num_fewshot=options.few_shot,
+                limit=options.limit,
+                bootstrap_iters=0,
+                log_samples=True,
+                apply_chat_template=options.chat_template,
+                task_manager=self._manager,
+                random_seed=seed,
+                numpy_random_seed=seed,
+                torch_random_seed=seed,
+                fewshot_random_seed=seed,
+            )
+        assert found is not None
+        return dict(found)
+
+    @contextmanager
+    def _failing(self, how: str) -> Iterator[None]:
+        """Say in words what the harness says in tracebacks of its own."""
+        try:
+            yield
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError) as error:
+            raise InputInvalid(
+                f"lm-evaluation-harness {how} {', '.join(self._options.tasks)}: {type(error).__name__}: {_first(error)}",
+                hint="the data of its tasks come with `aifw fetch`, or are files beside a task of your own",
+            ) from error
 
 
 def _task(name: str, root: Path, manager: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aifw.evaluation.measures import Measure, named
+from aifw.evaluation.report import TIMED
 from aifw.job import Job
 from aifw.units import format_bytes, format_seconds
 
@@ -44,7 +45,7 @@ def summary(report: Mapping[str, Any]) -> str:
         if name != "preference":
             told = [words for measure, entry in suite["subject"].items() if (words := _told(suite, measure, entry))]
             parts += told[:_TITLES_SHOWN]
-    if report["environment"]["contention"]["contended"]:
+    if report["environment"]["contention"]["contended"] and TIMED & set(suites):
         parts.append("measured while something else wanted the machine")
     return "; ".join(parts) or "nothing could be measured"
 

@@ -9,10 +9,11 @@ import pytest
 
 from aifw.errors import DependencyMissing, InputInvalid
 from aifw.evaluation.evaluate import evaluate
-from aifw.evaluation.kinds import EvaluateSettings
-from aifw.evaluation.language_model_harness import measure_of, rows_of_results
+from aifw.evaluation.kinds import Evaluate, EvaluateSettings
+from aifw.evaluation.language_model_harness import fetch, measure_of, rows_of_results
 from aifw.evaluation.report import read
 from aifw.job import Input, Job
+from aifw.kind import Workspace, function
 from aifw.models.tiny import write_tiny_model
 
 INSTALLED = importlib.util.find_spec("lm_eval") is not None
@@ -110,16 +111,27 @@ def test_tasks_that_are_not_there(folder: Path) -> None:
     with pytest.raises(InputInvalid, match=r"there is no task at .*/nothing\.yaml"):
         evaluate(_job(folder, {"tasks": ["nothing.yaml"]}, subject=subject))
     (folder / "data.json").unlink()
-    with pytest.raises(InputInvalid, match=r"lm-evaluation-harness failed at colours\.yaml"):
+    with pytest.raises(InputInvalid, match=r"lm-evaluation-harness cannot load colours\.yaml"):
         evaluate(_job(folder, {"tasks": ["colours.yaml"]}, subject=subject))
 
 
 def test_without_the_harness_how_to_install_it_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "lm_eval", None)
     subject = write_tiny_model(folder / "ours", seed=1)
+    job = _job(folder, {"tasks": ["colours.yaml"]}, subject=subject)
     with pytest.raises(DependencyMissing, match="lm-evaluation-harness") as found:
-        evaluate(_job(folder, {"tasks": ["colours.yaml"]}, subject=subject))
+        evaluate(job)
     assert found.value.hint == "pip install 'aifw[lm-eval]'"
+
+
+def test_data_of_tasks_are_fetched_before() -> None:
+    with_tasks = EvaluateSettings.model_validate({"subject": "s", "harness": {"tasks": ["arc_easy"]}})
+    without = EvaluateSettings.model_validate({"subject": "s", "data": "d"})
+    workspace = Workspace(Path(), lambda path: "digest")
+    name = Evaluate().fetch(with_tasks, workspace, offline=False)
+    assert name is not None
+    assert function(name) is fetch
+    assert Evaluate().fetch(without, workspace, offline=False) is None
 
 
 def _sample(at: int, kept: str = "none", **metrics: Any) -> dict[str, Any]:
