@@ -7,7 +7,7 @@ need not be proved that there is fire. A guard is changed or turned off by name:
 
 contamination     no held-out item may have been trained on: a single one blocks
 length_drift      answers may not be more than a quarter longer or shorter than the reference's
-duplicate_rate    not more than five points above the incumbent's; some questions have the same answer
+duplicate_rate    not more than ten points above the incumbent's; some questions have the same answer
 repetition        the same
 kl_to_reference   at most half a nat per token away from the reference
 token_entropy     not below half of the incumbent's; collapse shows there first
@@ -36,8 +36,8 @@ HALF_OF_INCUMBENT = 0.5
 DEFAULTS: Mapping[str, Requirement] = {
     "contamination": Requirement(at_most=0.0),
     "length_drift": Requirement(at_most=0.25),
-    "duplicate_rate": Requirement(not_worse_by=0.05),
-    "repetition": Requirement(not_worse_by=0.05),
+    "duplicate_rate": Requirement(not_worse_by=0.1),
+    "repetition": Requirement(not_worse_by=0.1),
     "kl_to_reference": Requirement(at_most=0.5),
 }
 

@@ -44,7 +44,7 @@ class PromoteSettings(Settings):
     `{at_most: 80ms}` or `{at_least: 0.9}`. All of it must be met."""
     guards: Annotated[Requirements, GUARDS] = Field(default_factory=dict)
     """Bounds of what a candidate may do however good it is, where the evidence carries the measure. Default: no held-out item was
-    trained on, length within 25 % of the reference, duplicates and repetition at most 5 points above the incumbent, KL divergence at
+    trained on, length within 25 % of the reference, duplicates and repetition at most 10 points above the incumbent, KL divergence at
     most 0.5 nats per token, entropy at least half of the incumbent's. `off` turns one off."""
     alpha: Annotated[Share, Field(gt=0, lt=0.5)] = 0.05
     """Accepted probability that any of the looks at one held-out set claims a difference where there is none, in either direction."""
