@@ -199,7 +199,7 @@ def test_chat_templates_are_applied_in_one_place() -> None:
     applying = [
         path.relative_to(PACKAGE).as_posix()
         for path in MODULES
-        if "apply_chat_template" in path.read_text(encoding="utf-8")
+        if ".apply_chat_template(" in path.read_text(encoding="utf-8")
     ]
     assert applying == ["models/chat.py"]
 

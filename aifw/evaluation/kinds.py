@@ -178,7 +178,7 @@ class EvaluateSettings(Settings):
 
     def of_a_model(self) -> tuple[str, ...]:
         """The suites that are measured if the subject is a model."""
-        default = ("preference",) if self.data is not None or self.harness is None else ()
+        default: tuple[str, ...] = ("preference",) if self.data is not None or self.harness is None else ()
         suites: tuple[str, ...] = self.suites if self.suites is not None else default
         return suites if self.harness is None or "lm_eval" in suites else (*suites, "lm_eval")
 
@@ -236,9 +236,14 @@ class Evaluate(ArtifactKind[EvaluateSettings]):
                 yield Disagreement(("suites",), message, "leave `suites` out")
             if settings.data is not None:
                 yield Disagreement(("data",), f"`{settings.subject}` brings its own items", "leave `data` out")
-        elif settings.data is None and set(settings.suites or ()) & _NEED_DATA:
+        elif settings.data is None and _is_model(subject) and set(settings.of_a_model()) & _NEED_DATA:
             message = f"`{settings.subject}` is a model, and there are no items to measure it on"
-            yield Disagreement(("suites",), message, "`data` names held-out pairs or conversations")
+            yield Disagreement(("subject",), message, "`data` names held-out pairs or conversations")
+
+
+def _is_model(subject: BaseModel) -> bool:
+    """Whether what a subject's settings make is a model for sure: what a kind of another package makes is not known here."""
+    return type(subject).__module__.startswith("aifw.") and not isinstance(subject, PredictionsSettings)
 
 
 class CompareSettings(Settings):

@@ -161,8 +161,10 @@ MODEL = CausalLmSettings.model_validate({"source": "model"})
         (
             _settings(suites=["latency"]),
             {"subject": MODEL},
-            [(("suites",), "`s` is a model, and there are no items to measure it on")],
+            [(("subject",), "`s` is a model, and there are no items to measure it on")],
         ),
+        (_settings(), {"subject": MODEL}, [(("subject",), "`s` is a model, and there are no items to measure it on")]),
+        (_settings(suites=["rag"]), {"subject": MODEL}, []),
         (_settings(suites=["latency"]), {}, []),
     ],
 )
