@@ -21,6 +21,7 @@ class Point:
     """One evaluation in a trend.
 
     Attributes:
+        mark: When, in a word, for the axis.
         label: When and what, for whoever points at it.
         value: What was measured, or None.
         low: Lower end of its interval, or None.
@@ -29,6 +30,7 @@ class Point:
         doubtful: Measured under contention.
     """
 
+    mark: str
     label: str
     value: float | None
     low: float | None = None
@@ -110,8 +112,8 @@ def trend(points: Sequence[Point], shown: Shown, words: str) -> str:
     numbers = [number for each in there for number in (each.low, each.value, each.high) if number is not None]
     low, high = min(numbers), max(numbers)
     room = (high - low) * 0.08 or abs(high) * 0.1 or 1.0
-    frame = Frame((-0.4, len(points) - 0.6), (low - room, high + room), height=170)
-    parts = list(frame.marks_up(ticks(low - room, high + room, 3), shown))
+    frame = Frame((-0.4, len(points) - 0.6), (low - room, high + room), width=310, height=150)
+    parts = list(frame.marks_up(ticks(low - room, high + room, 5), shown))
     for line in _unbroken(points):
         ends = [(x, each.low, each.high) for x, each in line if each.low is not None and each.high is not None]
         if len(ends) > 1:
@@ -132,8 +134,7 @@ def trend(points: Sequence[Point], shown: Shown, words: str) -> str:
             )
         fill = "var(--back)" if each.doubtful else SERIES[0]
         parts.append(f'<circle cx="{place:.1f}" cy="{y:.1f}" r="4" fill="{fill}" stroke="{SERIES[0]}"/></g>')
-    first, last = points[0].label.partition(" ")[0], points[-1].label.partition(" ")[0]
-    parts += frame.marks_across([(0.0, first)] + ([(len(points) - 1.0, last)] if len(points) > 1 else []))
+    parts += frame.marks_across([(0.0, points[0].mark), (len(points) - 1.0, points[-1].mark)][: len(points)])
     return frame.picture(parts, words)
 
 
@@ -207,7 +208,8 @@ def histogram(
     low, high = min(edges), max(edges)
     if not high > low:
         low, high = low - 0.5, high + 0.5
-    frame = Frame((low, high), (0, tallest * 1.12))
+    # The names of marks stand above the outlines.
+    frame = Frame((low, high), (0, tallest * (1.1 + 0.14 * len(marks or {}))))
     parts = [f'<path d="M{_LEFT} {frame.y(0):.1f}H{frame.width - _RIGHT}" stroke="var(--line)"/>']
     for (name, (ends, _)), colour, dash in zip(series.items(), SERIES, _DASHES, strict=False):
         steps = [(place(ends[0]), 0.0)]
@@ -219,7 +221,7 @@ def histogram(
         )
     for row, (name, value) in enumerate((marks or {}).items()):
         x = frame.x(min(max(place(value), low), high))
-        side = ("end", x - 3) if x > frame.width / 2 else ("start", x + 3)
+        side = ("end", x - 3) if x > frame.width * 0.68 else ("start", x + 3)
         parts.append(f'<path d="M{x:.1f} {_TOP}V{frame.y(0):.1f}" stroke="var(--faint)" stroke-dasharray="3 3"/>')
         parts.append(
             f'<text x="{side[1]:.1f}" y="{_TOP + 10 + 14 * row:.1f}" text-anchor="{side[0]}">{escape(name)} {escape(shown(value))}</text>'

@@ -65,10 +65,11 @@ def command(
             }
         )
         return ExitStatus.DONE
+    tested = sum(line.p is not None for lines in shown for line in lines)
     for place, ((first, second, _), lines) in enumerate(zip(found, shown, strict=True)):
         if place:
             show("")
-        for text in _text(first, second, lines, alpha):
+        for text in _text(first, second, lines, alpha, tested):
             show(text)
     return ExitStatus.DONE
 
@@ -263,15 +264,15 @@ def _adjusted(found: Sequence[Sequence[Line]], alpha: float) -> list[list[Line]]
 # Telling
 
 
-def _text(first: Evaluation, second: Evaluation, lines: Sequence[Line], alpha: float) -> Iterable[str]:
+def _text(first: Evaluation, second: Evaluation, lines: Sequence[Line], alpha: float, tested: int) -> Iterable[str]:
     from aifw.cli.forecast_report import counted
     from aifw.cli.report_text import measure_table
 
-    data = second.report["data"]
     subjects = [each.report["subject"]["name"] or each.report["subject"]["address"] for each in (first, second)]
-    items = f"{counted(data['items'], 'item')} of {data['name'] or data['address']}"
-    yield f"{style(f'{_label(first)} → {_label(second)}', 'name')} · {subjects[0]} → {subjects[1]} · {items}"
-    yield from measure_table(lines, alpha)
+    items = counted(second.report["data"]["items"], "item")
+    about = " → ".join(dict.fromkeys(subjects))
+    yield f"{style(f'{_label(first)} → {_label(second)}', 'name')} · {about} · {items}"
+    yield from measure_table(lines, alpha, tested=tested)
     for note in dict.fromkeys(_notes(lines)):
         yield style(f"   {note}", "faint")
     counts = Counter(line.outcome for line in lines)

@@ -33,7 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "status": ("Look", "Show what is there and what is running."),
     "show": ("Look", "Show everything known about one resource or alias."),
     "history": ("Look", "List runs, newest first."),
-    "report": ("Look", "Show what was measured, verdicts and targets; as a page with --html."),
+    "report": ("Look", "Show what was measured and decided, as text or page."),
     "compare": ("Look", "Compare two evaluations item by item."),
     "forecast": ("Look", "Show what the next run needs, and how good forecasts were."),
     "logs": ("Look", "Print what a job wrote."),

@@ -20,20 +20,22 @@ h4 { font-size: .95rem; margin: 1rem 0 .3rem; }
 a { color: var(--subject); } nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem; margin: .8rem 0; }
 p, figcaption { color: var(--faint); margin: .4rem 0; } .warn { color: var(--bad); }
 .pictures { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 20rem; max-width: 34rem; min-width: 0; }
-.small figure { flex: 1 1 16rem; max-width: 24rem; }
-svg { max-width: 100%; height: auto; } svg text { fill: var(--faint); font-size: 12px; }
+.small { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); } .small figure { max-width: none; }
+.flow { display: flex; flex-wrap: wrap; gap: .6rem 2.2rem; align-items: flex-start; } .flow > * { max-width: 100%; min-width: 0; }
+svg { max-width: 100%; height: auto; } td svg { max-width: none; vertical-align: middle; } svg text { fill: var(--faint); font-size: 12px; }
 .scroll { overflow-x: auto; max-width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: .2rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; vertical-align: top; }
 th { color: var(--faint); font-weight: 500; } th:first-child, td:first-child, .left { text-align: left; }
-.wrap { white-space: normal; min-width: 14rem; text-align: left; } .over { font-weight: 600; }
+.wrap { white-space: normal; min-width: 9rem; text-align: left; overflow-wrap: anywhere; } ul { padding-left: 1.2rem; margin: .3rem 0; } .over { font-weight: 600; }
 .better, .met { color: var(--good); } .worse, .missed { color: var(--bad); } .faint { color: var(--faint); }
-.matrix td { background: hsl(212 75% 50% / calc(var(--share, 0) * .6)); text-align: center; }
-.matrix td.right { background: hsl(140 55% 42% / calc(var(--share, 0) * .6)); }
+.matrix td:first-child { text-align: left; } .matrix td:not(:first-child) { text-align: center; background: hsl(212 75% 50% / calc(var(--share, 0) * .6)); }
+.matrix td.right:not(:first-child) { background: hsl(140 55% 42% / calc(var(--share, 0) * .6)); }
 details { margin: .5rem 0; } summary { cursor: pointer; color: var(--faint); }
 article { border-left: 3px solid var(--line); padding-left: 1rem; margin: 1rem 0; } article.better { border-color: var(--good); color: inherit; }
 article.worse { border-color: var(--bad); color: inherit; }
-@media (max-width: 40rem) { body { padding: 0 .7rem; margin-top: .8rem; } th, td { padding: .2rem .4rem; } }
+@media (max-width: 40rem) { body { padding: 0 .7rem; margin-top: .8rem; } th, td { padding: .2rem .4rem; }
+  td:first-child, th:first-child { white-space: normal; min-width: 6.5rem; position: sticky; left: 0; background: var(--back); } }
 @media print { body { font-size: 10.5pt; max-width: none; margin: 0; } nav { display: none; } .scroll { overflow: visible; }
   h2, h3, h4 { break-after: avoid; } figure, tr, article { break-inside: avoid; } th, td { white-space: normal; } a { color: inherit; } }
 """

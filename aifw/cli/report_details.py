@@ -20,7 +20,7 @@ _MOST_TEXT = 200
 
 
 def details(suite: Mapping[str, Any]) -> Iterable[str]:
-    """Everything one suite tells.
+    """Everything one suite tells, block by block.
 
     Args:
         suite: As a report has it, with `details` of the subject and, perhaps, of the baseline.
@@ -31,7 +31,8 @@ def details(suite: Mapping[str, Any]) -> Iterable[str]:
 
 def _told(told: Mapping[str, Mapping[str, Any]], suite: Mapping[str, Any]) -> Iterable[str]:
     keys = dict.fromkeys(key for content in told.values() for key in content if key != "notes")
-    facts: dict[str, dict[str, str]] = {}
+    numbers: dict[str, dict[str, str]] = {}
+    texts: dict[str, None] = {}
     for key in keys:
         sides = {side: content[key] for side, content in told.items() if content.get(key) is not None}
         if not sides:
@@ -42,13 +43,24 @@ def _told(told: Mapping[str, Mapping[str, Any]], suite: Mapping[str, Any]) -> It
             yield from _judgements(sides)
         elif all(isinstance(each, Mapping | list) for each in sides.values()):
             for side, each in sides.items():
-                yield from _structure(f"{words(key)}{f' of the {side}' if len(told) > 1 else ''}", each)
+                block = "".join(_structure(f"{words(key)}{f', {side}' if len(told) > 1 else ''}", each))
+                if block:
+                    yield block
+        elif all(_is_number(each) for each in sides.values()):
+            numbers[words(key)] = {side: decimal(each) for side, each in sides.items()}
         else:
-            facts[words(key)] = {side: _scalar(each) for side, each in sides.items()}
-    if facts:
+            texts |= dict.fromkeys(f"{escape(words(key))}: {_value(each)}" for each in sides.values())
+    if numbers:
         names = list(told)
         head = ["", *(names if len(names) > 1 else [""])]
-        yield from table(head, ([escape(key), *(each.get(side, "") for side in names)] for key, each in facts.items()))
+        rows = ([escape(key), *(each.get(side, "") for side in names)] for key, each in numbers.items())
+        yield "".join(table(head, rows))
+    if texts:
+        yield f"<p>{'<br>'.join(texts)}</p>"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _fits(key: str, value: Any) -> bool:
@@ -60,18 +72,6 @@ def _fits(key: str, value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _scalar(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return escape(str(value)[:_MOST_TEXT])
-    return decimal(value)
-
-
-def _pictures(pictures: Iterable[str]) -> Iterable[str]:
-    found = list(pictures)
-    if found:
-        yield f'<div class="pictures">{"".join(found)}</div>'
-
-
 # Pictures
 
 
@@ -80,7 +80,7 @@ def _reliability(sides: Sides, _told: Sides, _suite: Mapping[str, Any]) -> Itera
     if bins:
         picture = charts.reliability(bins, "Accuracy over confidence")
         caption = f"Reliability: how often right over confidence. {charts.legend(bins)}"
-        yield from _pictures([figure(picture, caption)])
+        yield figure(picture, caption)
 
 
 def _latency(sides: Sides, _told: Sides, suite: Mapping[str, Any]) -> Iterable[str]:
@@ -103,14 +103,14 @@ def _latency(sides: Sides, _told: Sides, suite: Mapping[str, Any]) -> Iterable[s
         logarithmic=all(ends[0] > 0 for ends, _ in series.values()),
         marks=percentiles,
     )
-    yield from _pictures([figure(picture, f"Distribution of latency. {charts.legend(series)}")])
+    yield figure(picture, f"Distribution of latency; lines are percentiles of the subject. {charts.legend(series)}")
 
 
 def _margins(sides: Sides, _told: Sides, _suite: Mapping[str, Any]) -> Iterable[str]:
     series = {side: (each["edges"], each["counts"]) for side, each in sides.items()}
-    picture = charts.histogram(series, lambda each: f"{each:.2g}", "Distribution of margins per token")
+    picture = charts.histogram(series, lambda each: wording.in_unit("nats", each), "Distribution of margins per token")
     caption = f"Margin per token of the chosen answer, in nats; right of 0 the item is right. {charts.legend(series)}"
-    yield from _pictures([figure(picture, caption)])
+    yield figure(picture, caption)
 
 
 def _similarity(sides: Sides, _told: Sides, _suite: Mapping[str, Any]) -> Iterable[str]:
@@ -120,7 +120,7 @@ def _similarity(sides: Sides, _told: Sides, _suite: Mapping[str, Any]) -> Iterab
         width = (each["high"] - each["low"]) / (count or 1)
         series[side] = ([each["low"] + place * width for place in range(count + 1)], each["counts"])
     picture = charts.histogram(series, lambda each: f"{each:.2g}", "Similarity to the nearest training item")
-    yield from _pictures([figure(picture, f"Similarity to the nearest training item. {charts.legend(series)}")])
+    yield figure(picture, f"Similarity to the nearest training item. {charts.legend(series)}")
 
 
 def _risk(sides: Sides, _told: Sides, _suite: Mapping[str, Any]) -> Iterable[str]:
@@ -134,24 +134,22 @@ def _risk(sides: Sides, _told: Sides, _suite: Mapping[str, Any]) -> Iterable[str
         caption = (
             f"Risk against coverage: wrong among those answered, the most confident first. {charts.legend(series)}"
         )
-        yield from _pictures([figure(picture, caption)])
+        yield figure(picture, caption)
 
 
 def _load(sides: Sides, _told: Sides, _suite: Mapping[str, Any]) -> Iterable[str]:
-    pictures = []
     for side, each in sides.items():
         total = sum(each.values()) or 1
         shares = dict(
             sorted(((name, count / total) for name, count in each.items()), key=lambda one: -one[1])[:_MOST_ROWS]
         )
-        pictures.append(figure(charts.bars(shares, "Load of each expert"), f"Load of each expert, {escape(side)}"))
-    yield from _pictures(pictures)
+        yield figure(charts.bars(shares, "Load of each expert"), f"Load of each expert, {escape(side)}")
 
 
 def _confusion(sides: Sides, told: Sides, _suite: Mapping[str, Any]) -> Iterable[str]:
     for side, each in sides.items():
         content = {"labels": told[side].get("experts"), "counts": each} if isinstance(each, list) else each
-        yield from matrix(content, side if len(told) > 1 else "")
+        yield "".join(matrix(content, side if len(told) > 1 else ""))
 
 
 def matrix(content: Mapping[str, Any], side: str) -> Iterable[str]:
@@ -250,4 +248,4 @@ def _value(value: Any) -> str:
         return " · ".join(f"{escape(words(str(key)))} {_value(each)}" for key, each in list(value.items())[:_MOST_ROWS])
     if isinstance(value, list):
         return ", ".join(map(_value, value[:_MOST_ROWS]))
-    return _scalar(value)
+    return decimal(value) if _is_number(value) else escape(str(value)[:_MOST_TEXT])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aifw.errors import AifwError, InputInvalid, UsageError
 from aifw.evaluation.comparison import Outcome, adjusted, outcome
-from aifw.evaluation.measures import Measure, named
+from aifw.evaluation.measures import MEASURES, SUITES, Measure, named
 from aifw.evaluation.report import ITEMS, REPORT, read_report
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class Facts:
 
     @property
     def latest(self) -> dict[str, Evaluation]:
-        """The newest evaluation by address."""
-        return {each.address: each for each in self.evaluations}
+        """The newest evaluation by address, in the order of addresses."""
+        return dict(sorted({each.address: each for each in self.evaluations}.items()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,7 @@ def evaluation_folder(path: Path) -> Path:
 
 
 def lines(report: Mapping[str, Any]) -> list[Line]:
-    """Measures of an evaluation, in the order of its suites.
+    """Measures of an evaluation, in the order of the table of measures.
 
     Raises:
         InputInvalid: It has a measure that is not known here.
@@ -224,16 +224,22 @@ def lines(report: Mapping[str, Any]) -> list[Line]:
     p = adjusted(compared)
     alpha = level(report)
     found = []
-    for suite, content in report["suites"].items():
-        for name, entry in content["subject"].items():
+    for suite, content in sorted(report["suites"].items(), key=lambda each: _place(SUITES, each[0])):
+        for name, entry in sorted(content["subject"].items(), key=lambda each: _place(MEASURES, each[0])):
             try:
                 measure = named(name)
             except KeyError:
                 raise InputInvalid(f"suite {suite} has no measure {name}", hint="it is of another aifw") from None
             against = compared.get(name)
             word = None if against is None else outcome(measure, against, p.get(name), alpha)
+            if against is not None and against.get("contended"):
+                word = "inconclusive"
             found.append(Line(suite, measure, entry, content.get("baseline", {}).get(name), against, p.get(name), word))
     return found
+
+
+def _place(table: Mapping[str, Any], name: str) -> tuple[int, str]:
+    return (list(table).index(name) if name in table else len(table), name)
 
 
 def level(report: Mapping[str, Any]) -> float:

@@ -67,7 +67,7 @@ def _measures(facts: Facts) -> Iterable[str]:
     for address, evaluation in facts.latest.items():
         yield f"<h3>{escape(address)}</h3>"
         yield f"<p>{_subject(evaluation)}</p>"
-        if evaluation.report["environment"]["contention"]["contended"]:
+        if any(line.subject.get("contended") for line in lines(evaluation.report)):
             yield (
                 '<p class="warn">Something else wanted the machine meanwhile: what the clock says is marked and meets no'
                 " requirement.</p>"
@@ -101,56 +101,72 @@ def _measure_table(evaluation: Evaluation) -> Iterable[str]:
     found = lines(evaluation.report)
     with_baseline = evaluation.report["baseline"] is not None
     confidence = f"{100 * (1 - level(evaluation.report)):.3g} %"
-    head = ["measure", *(["baseline"] if with_baseline else []), "subject", confidence]
+    head = ["measure", *(['<th class="left">shown</th>', "baseline"] if with_baseline else []), "subject", confidence]
     if with_baseline:
-        head += ["difference", confidence, '<th aria-label="picture"></th>', "p", '<th class="left">shown</th>']
-    head.append('<th class="left">rests on</th>')
+        head += ["difference", confidence, '<th aria-label="picture"></th>', "p"]
+    head.append('<th class="left">items</th>')
     yield from table(head, (_measure_row(line, with_baseline=with_baseline) for line in found))
     tested = sum(line.p is not None for line in found)
     if tested > 1:
         yield f"<p>p adjusted for {tested} measures (Holm). Shares differ in points.</p>"
+    yield from _methods(found)
 
 
 def _measure_row(line: Line, *, with_baseline: bool) -> list[str]:
-    measure, subject, against = line.measure, line.subject, line.compared
+    measure, subject = line.measure, line.subject
     marked = ' <span class="warn" title="under contention">!</span>' if subject.get("contended") else ""
-    cells = [escape(measure.title)]
-    if with_baseline:
-        cells.append(wording.value(measure, None if line.baseline is None else line.baseline["value"]))
-    cells += [
-        wording.value(measure, subject["value"]) + marked,
-        wording.span(measure, subject["low"], subject["high"]),
+    value = wording.value(measure, subject["value"]) + marked
+    ends = wording.span(measure, subject["low"], subject["high"])
+    items = f'<td class="faint wrap">{escape(_rests_on(line))}</td>'
+    if not with_baseline:
+        return [escape(measure.title), value, ends, items]
+    before = wording.value(measure, None if line.baseline is None else line.baseline["value"])
+    against, role = line.compared, line.outcome if line.outcome in {"better", "worse"} else "faint"
+    word = f'<td class="left {role}">{line.outcome or ""}</td>'
+    if against is None or against["difference"] is None:
+        return [escape(measure.title), word, before, value, ends, "", "", "<td></td>", "", items]
+    low, middle, high = (float(against[key]) for key in ("low", "difference", "high"))
+    picture = charts.difference(low, middle, high, max(abs(low), abs(high), abs(middle)) * 1.05, str(role))
+    return [
+        escape(measure.title),
+        word,
+        before,
+        value,
+        ends,
+        wording.difference(measure, middle, unit=False),
+        wording.difference_span(measure, low, high),
+        f"<td>{picture}</td>",
+        wording.probability(line.p),
+        items,
     ]
-    if with_baseline:
-        if against is None or against["difference"] is None:
-            note = against.get("note", "") if against is not None else ""
-            cells += ["", "", "<td></td>", "", f'<td class="left faint wrap">{escape(str(note))}</td>']
-        else:
-            word = line.outcome or "inconclusive"
-            low, middle, high = (float(against[key]) for key in ("low", "difference", "high"))
-            extent = max(abs(low), abs(high), abs(middle)) * 1.05
-            role = word if word in {"better", "worse"} else "faint"
-            cells += [
-                wording.difference(measure, middle, unit=False),
-                wording.difference_span(measure, low, high),
-                f"<td>{charts.difference(low, middle, high, extent, role)}</td>",
-                wording.probability(line.p),
-                f'<td class="left {role}">{word}</td>',
-            ]
-    cells.append(f'<td class="faint wrap">{escape(_rests_on(line))}</td>')
-    return cells
 
 
 def _rests_on(line: Line) -> str:
     subject, against = line.subject, line.compared
-    parts = [str(subject["note"])] if subject.get("note") else []
+    parts = [str(each["note"]) for each in (subject, against or {}) if each.get("note")]
+    parts = list(dict.fromkeys(parts))
     if subject["value"] is not None:
-        parts.append(f"n {subject['n']:,}, {subject['method']}")
-    if against is not None and against["difference"] is not None:
-        parts.append(str(against["method"]))
-        if against.get("detectable") is not None and line.outcome == "inconclusive":
-            parts.append(f"could have shown {wording.difference(line.measure, abs(against['detectable']))[1:]}")
-    return "; ".join(parts)
+        parts.append(f"{subject['n']:,}")
+    if subject.get("contended"):
+        parts.append("under contention")
+    elif against is not None and against.get("detectable") is not None and line.outcome == "inconclusive":
+        parts.append(f"could have shown {wording.difference(line.measure, abs(against['detectable']))[1:]}")
+    return ", ".join(parts)
+
+
+def _methods(found: Sequence[Line]) -> Iterable[str]:
+    """What intervals and tests rest on, measures of one method together."""
+    methods: dict[str, list[str]] = {}
+    for line in found:
+        if line.subject["value"] is not None:
+            parts = [str(line.subject["method"])]
+            if line.compared is not None and line.compared["difference"] is not None:
+                parts.append(str(line.compared["method"]))
+            methods.setdefault("; ".join(parts), []).append(line.measure.title)
+    if methods:
+        yield "<details><summary>How intervals and p were computed</summary><ul>"
+        yield from (f"<li>{escape(', '.join(titles))}: {escape(method)}</li>" for method, titles in methods.items())
+        yield "</ul></details>"
 
 
 def _left_out(data: Mapping[str, Any]) -> Iterable[str]:
@@ -236,11 +252,13 @@ def _points(found: Sequence[tuple[Evaluation, Mapping[str, Any]]]) -> list[chart
         data = each.report["data"]["digest"]
         subject = each.report["subject"]
         run = f"run {each.run}, " if each.run is not None else ""
+        mark = f"run {each.run}" if each.run is not None else each.at[:10]
         label = (
             f"{each.at[:10]} {each.at[11:16]} UTC, {run}{subject['name'] or subject['address']}@{subject['digest'][:4]}"
         )
         points.append(
             charts.Point(
+                mark,
                 label,
                 entry["value"],
                 entry["low"],
@@ -262,7 +280,7 @@ def _details(facts: Facts) -> Iterable[str]:
             body = list(details(suite))
             if body:
                 yield f"<h3>{escape(address)}: {escape(words(name))}</h3>"
-                yield from body
+                yield from ('<div class="flow">', *(f"<div>{block}</div>" for block in body), "</div>")
 
 
 def _items(facts: Facts) -> Iterable[str]:

@@ -61,17 +61,20 @@ def _evaluation(facts: Facts, address: str, evaluation: Evaluation) -> Iterable[
     yield f"{style(address, 'name')} · {subject}{against} · {counted(report['data']['items'], 'item')} · {when}"
     found = lines(report)
     yield from measure_table(found, level(report), [_trend(facts, address, line) for line in found])
-    if report["environment"]["contention"]["contended"]:
+    if any(line.subject.get("contended") for line in found):
         yield style("   something else wanted the machine meanwhile: what the clock says meets no requirement", "warn")
 
 
-def measure_table(found: Sequence[Line], alpha: float, trends: Sequence[str] = ()) -> Iterable[str]:
+def measure_table(
+    found: Sequence[Line], alpha: float, trends: Sequence[str] = (), tested: int | None = None
+) -> Iterable[str]:
     """Measures with their intervals and what a comparison shows, then why some have no value.
 
     Args:
         found: What to show.
         alpha: What intervals leave out.
         trends: Of each measure, if they are to be shown.
+        tested: How many measures p-values were adjusted for; default: those that are shown.
     """
     shown = [(line, trend) for line, trend in zip(found, trends or [""] * len(found), strict=True) if _has_value(line)]
     compared = any(line.compared is not None for line, _ in shown)
@@ -85,7 +88,7 @@ def measure_table(found: Sequence[Line], alpha: float, trends: Sequence[str] = (
         yield style(first, "faint")
         for text, (line, _) in zip(rest, shown, strict=True):
             yield _coloured(text, line.outcome)
-    tested = sum(line.p is not None for line, _ in shown)
+    tested = sum(line.p is not None for line, _ in shown) if tested is None else tested
     if tested > 1:
         yield style(f"   p adjusted for {tested} measures (Holm)", "faint")
     yield from _notes(found)

@@ -22,7 +22,7 @@ def in_unit(unit: Unit, number: float) -> str:
     if unit == "seconds":
         if size >= 9.95:
             return sign + format_seconds(size)
-        return f"{sign}{size:.2f} s" if size >= 0.995 else f"{sign}{1000 * size:.3g} ms"
+        return f"{sign}{size:.2f} s" if size >= 0.995 else f"{sign}{plain(1000 * size)} ms"
     if unit == "bytes":
         return sign + format_bytes(size)
     if unit == "dollars":

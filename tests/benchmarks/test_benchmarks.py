@@ -51,3 +51,13 @@ def test_overhead_is_measured_around_jobs_and_steps(tmp_path: Path) -> None:
         assert place["worker"].keys() == {"interpreter", "imports", "kind", "protocol", "worker"}
         assert place["steps"].keys() == {"bare SQLite commit", "job intended", "job launched"}
         assert all(step["wall"] > 0 for step in place["steps"].values())
+
+
+def test_a_report_is_measured_as_commands_and_as_bytes() -> None:
+    found = _run("report.py", "--items", "40", "--runs", "1")
+    assert [each["command"] for each in found["figures"]] == ["measure", "report", "report --html", "compare"]
+    assert all(each["cpu"] > 0 and each["memory"] > 1024**2 for each in found["figures"])
+    assert found["sizes"].keys() == {"report.json", "items.jsonl", "page.html"}
+    assert [bound["met"] for bound in found["bounds"]] == [
+        bound["value"] <= bound["at_most"] for bound in found["bounds"]
+    ]

@@ -10,6 +10,13 @@ from pathlib import Path
 
 import pytest
 
+# Test modules are imported by path, so what they share has to be found some other way.
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "evaluation")]
+
+from evaluated import VERDICT, Evaluated, classified, timed  # noqa: E402
+
+from aifw.state.layout import Layout  # noqa: E402
+
 PLUGIN = Path(__file__).parents[1] / "plugin"
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -125,3 +132,39 @@ def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
         assert text == path.read_text(encoding="utf-8")
 
     return check
+
+
+@pytest.fixture
+def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluated:
+    """Three runs of one evaluation with a baseline, one of another, and two verdicts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.yaml").write_text("metadata: {name: field}\n")
+    made = Evaluated(tmp_path, Layout(tmp_path / ".aifw", "field"))
+    for run, skill in ((1, 0.5), (2, 0.6), (3, 0.9)):
+        rows = {
+            "classification": (classified(skill, run), classified(0.5, 0)),
+            "latency": (timed(0.08, run), timed(0.1, 0)),
+        }
+        made.add(run, rows, contended=run == 2)
+    made.add(3, {"latency": (timed(0.05, 9), None)}, address="stages.speed", baseline=None)
+    made.judge(1, {**VERDICT, "candidate": "a" * 64, "decision": "worse", "promote": False, "guards": []}, moved=False)
+    made.judge(3, VERDICT, moved=True)
+    return made
+
+
+@pytest.fixture
+def aifw(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The command, called in the current folder."""
+    from aifw.cli.main import run
+
+    def call(*arguments: str, status: int = 0) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            run(list(arguments))
+        captured = capsys.readouterr()
+        assert isinstance(stop.value.code, int)
+        ended = Ended(stop.value.code, captured.out, captured.err)
+        assert ended.status == status, f"{ended.status}\n{ended.out}\n{ended.err}"
+        return ended
+
+    return call
