@@ -109,7 +109,8 @@ def test_built_in_kinds_keep_the_contract(kind: AnyKind) -> None:
         assert module.startswith("aifw.")
         assert found.isidentifier()
     assert all(
-        extra in {"train", "search", "openvino", "cluster", "cloud", "serve"} for extra in kind.requires.values()
+        extra in {"train", "search", "evaluate", "openvino", "cluster", "cloud", "serve"}
+        for extra in kind.requires.values()
     )
 
 
