@@ -7,6 +7,7 @@ Bounds are written in the measure's unit: a share (`2%`), a duration (`80ms`), a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args
@@ -158,7 +159,7 @@ Requirements = dict[
 """What is asked for, by measure; annotated by `Measures`, which says what each of them takes."""
 
 TASKS = "tasks"
-_TASK = r"^[^/]+/[^/]+(/[^/]+)?$"
+_TASK = re.compile(r"[^/]+/[^/]+(/[^/]+)?")
 
 
 class Measures(KnownKeys):
@@ -193,7 +194,7 @@ class Measures(KnownKeys):
         }
         if self.tasks:
             task = self._value(handler.generate_schema(ShareRequirement), tested=True)
-            keys = core_schema.str_schema(pattern=_TASK)
+            keys = core_schema.no_info_after_validator_function(_task, core_schema.str_schema())
             fields[TASKS] = core_schema.typed_dict_field(core_schema.dict_schema(keys, task), required=False)
         mapping = core_schema.typed_dict_schema(fields, extra_behavior="forbid")
         return core_schema.no_info_after_validator_function(self._something, mapping)
@@ -203,8 +204,12 @@ class Measures(KnownKeys):
 
     def _value(self, bounds: CoreSchema, *, tested: bool) -> CoreSchema:
         word = "better" if tested else "off" if self.off else ""
-        options: list[CoreSchema] = [core_schema.literal_schema([word])] if word else []
-        return core_schema.nullable_schema(core_schema.union_schema([*options, bounds]) if options else bounds)
+        if not word:
+            return core_schema.nullable_schema(bounds)
+        # What is wrong with a mapping is told about the mapping alone.
+        either = core_schema.union_schema([core_schema.literal_schema([word]), bounds])
+        choices = {"mapping": bounds, "either": either}
+        return core_schema.nullable_schema(core_schema.tagged_union_schema(choices, _form))
 
     def _something(self, found: dict[str, Any]) -> dict[str, Any]:
         if self.required and not any(True for _ in requirements(found)):
@@ -217,8 +222,31 @@ class Measures(KnownKeys):
         written = handler(schema)
         for name, each in handler.resolve_ref_schema(written)["properties"].items():
             each.pop("title", None)
+            taken = each["additionalProperties"] if name == TASKS else each
+            taken["anyOf"] = _choices(taken)
             each["description"] = _words(self.measures[name]) if name in self.measures else _TASK_WORDS
         return written
+
+
+def _form(value: object) -> str:
+    return "mapping" if isinstance(value, dict | Wanted) else "either"
+
+
+def _choices(written: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The choices of a schema whose choices are choices themselves, each once."""
+    found: list[dict[str, Any]] = []
+    for each in [*written.get("anyOf", ()), *written.get("oneOf", ())]:
+        inner = _choices(each) if {"anyOf", "oneOf"} & each.keys() else [each]
+        found += [choice for choice in inner if choice not in found]
+    return found
+
+
+def _task(name: str) -> str:
+    if not _TASK.fullmatch(name):
+        raise PydanticCustomError(
+            "task", "expected a task and what it measures, such as `arc_easy/acc` or `gsm8k/exact_match/strict-match`"
+        )
+    return name
 
 
 def requirements(wanted: Mapping[str, Any]) -> Iterator[tuple[str, Requirement]]:
