@@ -160,8 +160,8 @@ def _point(goal: Goal, measurement: Measurement) -> Point | None:
     if found is None:
         return None
     contended = any(bool(entry and entry.get("contended")) for entry in entries.values())
-    ends = (None, None) if exact else (found.low, found.high)
-    return Point(measurement.at, measurement.run, found.value, *ends, contended)
+    low, high = (None, None) if exact else (found.low, found.high)
+    return Point(measurement.at, measurement.run, found.value, low, high, contended)
 
 
 def _status(goal: Goal, history: Sequence[Measurement], latest: Point | None) -> tuple[Status, str]:

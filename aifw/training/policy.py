@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -163,7 +163,8 @@ def _same_gradient(one: Policy, other: Policy, pair: EncodedPair) -> bool:
         weight.requires_grad_(True)
         try:
             with torch.enable_grad():
-                return torch.autograd.grad(policy.log_probabilities([pair]).sum(), weight)[0].float()
+                (found,) = torch.autograd.grad(policy.log_probabilities([pair]).sum(), weight)
+                return cast("Tensor", found.float())
         finally:
             weight.requires_grad_(wanted)
 
