@@ -55,7 +55,9 @@ class Side:
         self.groups = [str(row.get("group") or row["id"]) for row in self.rows]
         twice = [first for first, second in zip(self.ids, self.ids[1:], strict=False) if first == second]
         if twice:
-            raise InputInvalid(f"{where}: {_named(twice)} there more than once", hint="every row needs an id of its own")
+            raise InputInvalid(
+                f"{where}: {_named(twice)} there more than once", hint="every row needs an id of its own"
+            )
 
     @cached_property
     def values(self) -> list[dict[str, float]]:
