@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
+_NEARLY_NORMAL = 1e7
+
 
 def normal_quantile(probability: float) -> float:
     """The value a standard normal variable stays below with that probability.
@@ -50,6 +52,11 @@ def student_tail(value: float, freedom: float) -> float:
         return 1 - student_tail(-value, freedom)
     if math.isinf(value):
         return 0.0
+    if freedom > _NEARLY_NORMAL:
+        # Abramowitz and Stegun 26.7.8, which is off by the square of 1 / freedom; the fraction would take very long.
+        return 0.5 * math.erfc(
+            value * (1 - 0.25 / freedom) / math.sqrt(1 + value * value / (2 * freedom)) / math.sqrt(2)
+        )
     ratio = value * value / freedom
     half = freedom / 2
     # log of x ** a * (1 - x) ** (1 / 2) / B(a, 1 / 2) with a = freedom / 2 and x = freedom / (freedom + value ** 2).

@@ -6,6 +6,7 @@ The level matters as much as the data: a gate that is asked every week has a sma
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 from aifw.statistics.distributions import normal_quantile, student_quantile
 
@@ -71,7 +72,7 @@ def minimum_detectable_mean(error: float, groups: int, alpha: float = 0.05, powe
     return error * (student_quantile(1 - alpha / 2, groups - 1) + student_quantile(power, groups - 1))
 
 
-def groups_needed(difference: float, spread: float, alpha: float = 0.05, power: float = 0.8) -> float:
+def groups_needed(difference: float, spread: float, alpha: float = 0.05, power: float = 0.8) -> int:
     """Groups needed for a two-sided test of Student to show a difference of means; inverts `minimum_detectable_mean`.
 
     Args:
@@ -88,18 +89,17 @@ def groups_needed(difference: float, spread: float, alpha: float = 0.05, power: 
             f"a difference of {difference} with a spread of {spread} has no number of groups that shows it"
         )
     ratio = spread / abs(difference)
-    # Student's quantiles fall with the groups, so the number they ask for falls as well: the first that is enough is looked for.
-    low = max(2.0, ((normal_quantile(1 - alpha / 2) + normal_quantile(power)) * ratio) ** 2)
+    size, strength = normal_quantile(1 - alpha / 2), normal_quantile(power)
+    low = max(2, math.ceil(((size + strength) * ratio) ** 2))
+    # Student's quantiles exceed normal ones by (z ** 3 + z) / (4 * freedom) and less that matters (Abramowitz and Stegun 26.7.5).
+    more = max(1, math.ceil((size**3 + size + strength**3 + strength) / (2 * (size + strength))))
+    if low > 1000:
+        return low + more
 
-    def asked(groups: float) -> float:
-        return ((student_quantile(1 - alpha / 2, groups - 1) + student_quantile(power, groups - 1)) * ratio) ** 2
+    def enough(groups: int) -> bool:
+        quantiles = student_quantile(1 - alpha / 2, groups - 1) + student_quantile(power, groups - 1)
+        return (quantiles * ratio) ** 2 <= groups
 
-    if asked(low) <= low:
-        return low
-    high = 2 * low
-    while asked(high) > high:
-        low, high = high, 2 * high
-    while high - low > 0.01 + 1e-6 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if asked(middle) > middle else (low, middle)
-    return high
+    while not enough(low + more):
+        more *= 2
+    return low + bisect_left(range(more), True, key=lambda further: enough(low + further))

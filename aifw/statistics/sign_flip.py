@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def flip_all(sums: npt.NDArray[np.float64]) -> float:
     return float(np.count_nonzero(np.abs(totals) >= observed)) / len(totals)
 
 
+@lru_cache(maxsize=1024)
 def _fair_binomial(count: int) -> list[tuple[int, float]]:
     """Numbers of heads in `count` throws and their probabilities, as far as they matter: one run without gaps."""
     if count <= 1000:

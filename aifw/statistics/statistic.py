@@ -153,4 +153,7 @@ def _estimate(value: float, draws: npt.NDArray[np.float64], groups: Sequence[str
     square = float((unit**2).mean())
     # Draws vary as the items do around their own mean, which is a little less than around the true one.
     error = size * math.sqrt(square * count / (count - 1))
-    return Estimate(value, error, float((unit**3).mean()) / square**1.5, count - 1)
+    skewness = float((unit**3).mean()) / square**1.5
+    # Its own standard error is taken off: what is only the noise of so many draws would cost power far out in the tail.
+    skewness = math.copysign(max(0.0, abs(skewness) - math.sqrt(6 / len(draws))), skewness)
+    return Estimate(value, error, skewness, count - 1)
