@@ -1,4 +1,4 @@
-"""Measures a model and a baseline on the same items, one model in memory at a time; or predictions that were brought."""
+"""Measures a model and a baseline on the same items, one model in memory at a time unless they are timed; or predictions that were brought."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def _models(job: Job[EvaluateSettings]) -> dict[str, Any]:
     held_out = HeldOut("no data", [], preferences=False)
     if "data" in job.inputs:
         held_out = read_held_out(job.inputs["data"].path, job.inputs["data"].address, settings.max_items)
-    on_items, on_tasks = _runs(job, suites, held_out)
     same = "baseline" in job.inputs and _same(job.inputs["subject"], job.inputs["baseline"])
+    on_items, on_tasks = _runs(job, suites, held_out, paired="baseline" in job.inputs and not same)
     models = [side for side in SIDES if side in job.inputs and not (same and side == "baseline")]
     total = len(models) * sum(run.steps for run in (*on_items, *on_tasks))
     done = 0
@@ -173,7 +173,9 @@ def _see_suites(job: Job[EvaluateSettings], suites: Sequence[str]) -> None:
         )
 
 
-def _runs(job: Job[EvaluateSettings], suites: Sequence[str], held_out: Any) -> tuple[list[Run], list[Any]]:
+def _runs(
+    job: Job[EvaluateSettings], suites: Sequence[str], held_out: Any, *, paired: bool
+) -> tuple[list[Run], list[Any]]:
     """What has to be run on items, and on tasks that bring their own. What is timed comes first, while the process is fresh."""
     from aifw.evaluation.runs.contamination import ContaminationRun
     from aifw.evaluation.runs.generation import GenerationRun
@@ -184,7 +186,7 @@ def _runs(job: Job[EvaluateSettings], suites: Sequence[str], held_out: Any) -> t
     settings, steps = job.settings, len(held_out.pairs)
     found: list[Run] = []
     if set(TIMED) & set(suites):
-        found.append(TimingRun(suites, steps, settings.timing, settings.prices or Prices()))
+        found.append(TimingRun(suites, steps, settings.timing, settings.prices or Prices(), paired=paired))
     preference = PreferenceRun(steps) if "preference" in suites else None
     if preference is not None:
         found.append(preference)

@@ -10,8 +10,8 @@ from aifw.evaluation.report import TIMED
 from aifw.job import Job
 from aifw.units import format_bytes, format_seconds
 
-_TITLES_SHOWN = 2
-"""Measures of a suite that the sentence tells."""
+_MOST_TOLD = 4
+"""Measures that the sentence tells besides those of preference; one of each suite."""
 
 
 def state(job: Job[Any], report: Mapping[str, Any]) -> None:
@@ -39,12 +39,13 @@ def summary(report: Mapping[str, Any]) -> str:
     """The main measures of every suite, of the baseline and of the subject."""
     parts = []
     suites = report["suites"]
-    if "preference" in suites:
-        parts.append(_preference(suites["preference"]))
     for name, suite in suites.items():
         if name != "preference":
-            told = [words for measure, entry in suite["subject"].items() if (words := _told(suite, measure, entry))]
-            parts += told[:_TITLES_SHOWN]
+            told = (words for measure, entry in suite["subject"].items() if (words := _told(suite, measure, entry)))
+            parts += [words for words in (next(told, ""),) if words]
+    del parts[_MOST_TOLD:]
+    if "preference" in suites:
+        parts.insert(0, _preference(suites["preference"]))
     if report["environment"]["contention"]["contended"] and TIMED & set(suites):
         parts.append("measured while something else wanted the machine")
     return "; ".join(parts) or "nothing could be measured"
@@ -60,7 +61,8 @@ def _preference(suite: Mapping[str, Any]) -> str:
 
 def _told(suite: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> str:
     measure = named(name)
-    return "" if entry["value"] is None else f"{measure.title} {_both(suite, name, measure)}"
+    told = entry["value"] is not None and measure.better != "neither"
+    return "" if not told else f"{measure.title} {_both(suite, name, measure)}"
 
 
 def _both(suite: Mapping[str, Any], name: str, measure: Measure) -> str:

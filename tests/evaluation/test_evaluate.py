@@ -267,6 +267,13 @@ def test_forecast_grows_with_the_items() -> None:
     longer = kind.forecast(answering, known, HERE, History())
     assert longer.seconds.mid > first.seconds.mid
     assert "187 prompts answered" in longer.basis
+    model["dtype"] = "float16"
+    timed = [
+        kind.forecast(settings.model_copy(update={"suites": ("latency",), "baseline": each}), known, HERE, History())
+        for each in (settings.baseline, None)
+    ]
+    assert timed[0].parts["weights"] == 2 * timed[1].parts["weights"] > 0
+    del model["dtype"]
     alone = kind.forecast(settings.model_copy(update={"baseline": None}), known, HERE, History())
     assert alone.work == pytest.approx(first.work / 2)
     brought = {"subject": InputFacts("p", {"suite": "rag", "rows": 1000}, True)}

@@ -182,7 +182,7 @@ def test_requests_are_timed_one_by_one(tmp_path: Path, models: dict[str, Input],
     side.tell = told.append
     prices = Prices.model_validate({"kilowatt_hour": "$0.30", "watts": 20})
     options = TimingOptions(requests=14, warm_up=2, max_tokens=3)
-    run = TimingRun(["cost", "latency", "resources", "throughput"], 6, options, prices)
+    run = TimingRun(["cost", "latency", "resources", "throughput"], 6, options, prices, paired=False)
     rows = _measure(run, side, _items(side, held_out))
     assert len(rows["latency"]) == 14
     assert told == list(range(16))
@@ -194,7 +194,47 @@ def test_requests_are_timed_one_by_one(tmp_path: Path, models: dict[str, Input],
     assert rows["resources"][0]["items"] == 14
     assert rows["cost"][0]["tokens"] == sum(row["tokens"] for row in rows["latency"])
     assert rows["cost"][0]["prices"] == {"kilowatt_hour": 300_000, "watts": 20}
-    assert set(TimingRun(["latency"], 6, options, prices).suites) == {"latency"}
+    assert set(TimingRun(["latency"], 6, options, prices, paired=False).suites) == {"latency"}
+
+
+@pytest.mark.parametrize(("wanted", "alone"), [(["latency"], 0), (["latency", "resources"], 1)])
+def test_two_models_are_timed_in_turn(
+    tmp_path: Path,
+    models: dict[str, Input],
+    held_out: HeldOut,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: list[str],
+    alone: int,
+) -> None:
+    asked: list[str] = []
+    names: dict[int, str] = {}
+
+    def timed(decoder: Any, prompt: Any, most: int, ends: Any) -> dict[str, Any]:
+        asked.append(names[id(decoder)])
+        return {"seconds": 1.0, "first_token": 0.5, "new_tokens": 1, "tokens": 9}
+
+    class Named(Side):
+        @property
+        def decoder(self) -> Any:  # type: ignore[override]
+            names[id(self)] = self.name
+            return self
+
+    monkeypatch.setattr("aifw.evaluation.runs.timing._timed", timed)
+    told: list[int] = []
+    sides = [Named(_side(tmp_path, models, name).job, name, told.append) for name in ("subject", "baseline")]
+    run = TimingRun(wanted, 6, TimingOptions(requests=4, warm_up=2, max_tokens=3), Prices(), paired=True)
+    for side in sides:
+        run.measure(side, _items(side, held_out))
+    in_turn = asked[6 * alone :][6 * alone if alone else 0 :]
+    both = ["subject", "baseline"]
+    assert in_turn == [*both, *both[::-1]] * 3
+    assert asked[: 12 * alone] == ["subject"] * 6 * alone + ["baseline"] * 6 * alone
+    assert run.steps == 6 * (1 + alone)
+    assert told[-1] == run.steps - 1
+    ids = [[row["id"] for row in run.rows(side)["latency"]] for side in both]
+    assert len(ids[0]) == 4
+    assert ids[0] == ids[1]
+    assert set(run.rows("subject")) == set(wanted)
 
 
 def test_items_that_training_saw_are_found(tmp_path: Path, models: dict[str, Input], held_out: HeldOut) -> None:
@@ -263,5 +303,5 @@ def test_an_exported_model_runs_like_the_one_it_was_made_from(
             assert ours["answer"] == theirs["answer"]
     sampled = _measure(GenerationRun(6, GenerationOptions(prompts=2, max_tokens=4), 0), side, _items(side, held_out))
     assert all(row["entropy"] > 0 for row in sampled["generation"])
-    timed = TimingRun(["latency"], 6, TimingOptions(requests=2, warm_up=0, max_tokens=3), Prices())
+    timed = TimingRun(["latency"], 6, TimingOptions(requests=2, warm_up=0, max_tokens=3), Prices(), paired=False)
     assert len(_measure(timed, side, _items(side, held_out))["latency"]) == 2
