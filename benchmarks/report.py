@@ -49,8 +49,8 @@ def preference(items: int, skill: float, seed: int) -> list[dict[str, Any]]:
     return [
         {
             "id": f"p{place:07}",
-            "chosen": -30 + 10 * chance.gauss(skill, 1),
-            "rejected": -30.0,
+            "chosen": -90 + 10 * chance.gauss(skill, 1),
+            "rejected": -90.0,
             "chosen_tokens": 10 + place % 7,
             "rejected_tokens": 11 + place % 5,
             "item_digest": f"{place:x}",

@@ -172,7 +172,7 @@ def _list(known: Iterable[Evaluation]) -> str:
 
 def _compared(first: Evaluation, second: Evaluation, alpha: float) -> list[Line]:
     """Every measure both have, without adjusted p-values."""
-    from aifw.cli.report_facts import Line
+    from aifw.cli.report_facts import Line, level
     from aifw.evaluation.comparison import Side, comparisons_of, measures_of
     from aifw.evaluation.measures import named
     from aifw.evaluation.report import read, rows_of
@@ -192,9 +192,10 @@ def _compared(first: Evaluation, second: Evaluation, alpha: float) -> list[Line]
                 Side(find(name), each, label) for each, label in zip(rows, (_label(first), _label(second)), strict=True)
             ]
             compared = comparisons_of(*sides, alpha=alpha)
-            entries = (
-                suite["subject"] | measures_of(sides[0], alpha=alpha),
-                other["subject"] | measures_of(sides[1], alpha=alpha),
+            # Intervals that reports have at another level are made anew.
+            entries = tuple(
+                entry if level(each.report) == alpha else entry | measures_of(side, alpha=alpha)
+                for entry, each, side in zip(entries, (before, after), sides, strict=True)
             )
         doubt = _doubt(name, first.report, second.report)
         for measure in (each for each in entries[0] if each in entries[1]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,15 @@ from aifw.cli.report_facts import Evaluation, Facts, Judgement, Line, course, le
 from aifw.cli.targets import value_text
 from aifw.errors import AifwError
 from aifw.evaluation import wording
-from aifw.evaluation.report import read
+from aifw.evaluation.report import items_of
 from aifw.units import format_bytes
 
 if TYPE_CHECKING:
+    from aifw.evaluation.measures import Measure
     from aifw.evaluation.targets import Tracked
 
 _MOST_ITEMS = 30
+_MOST_TEXT = 80
 _MOST_POINTS = 60
 _MOST_TRENDS = 60
 _MOST_VERDICTS = 100
@@ -285,53 +288,79 @@ def _details(facts: Facts) -> Iterable[str]:
 
 def _items(facts: Facts) -> Iterable[str]:
     for address, evaluation in facts.latest.items():
-        if evaluation.report["baseline"] is None:
-            continue
+        main = _main_measures(evaluation)
         try:
-            items = read(evaluation.folder).items
+            changes = _changes(evaluation, main)
         except AifwError as error:
             yield f'<p class="warn">{escape(address)}: {escape(error.message)}</p>'
             continue
-        yield from _changed(address, evaluation, items)
+        for suite, measure in main.items():
+            yield f"<h3>{escape(address)}: {escape(measure.title)}</h3>"
+            yield from _changed(measure, *changes[suite])
 
 
-def _changed(address: str, evaluation: Evaluation, items: Sequence[Mapping[str, Any]]) -> Iterable[str]:
-    """For each suite the items whose main measure changed the most, and how many went up and down."""
-    for suite in evaluation.report["suites"]:
-        line = next((each for each in lines(evaluation.report) if each.suite == suite and _has_items(each)), None)
-        if line is None:
-            continue
-        name = line.measure.name
-        changes = []
-        for item in items:
-            if item["suite"] == suite:
-                before, after = (item.get(f"{side}_values", {}).get(name) for side in ("baseline", "subject"))
-                if before is not None and after is not None and before != after:
-                    changes.append((after - before, item, before, after))
-        yield f"<h3>{escape(address)}: {escape(line.measure.title)}</h3>"
-        up = sum(change > 0 for change, *_ in changes)
-        yield f"<p>{up:,} items higher than the baseline, {len(changes) - up:,} lower.</p>"
-        most = heapq.nsmallest(_MOST_ITEMS, changes, key=lambda each: (-abs(each[0]), str(each[1]["id"])))
-        if most:
-            yield "<details><summary>Items</summary>"
-            yield from table(
-                ["item", '<th class="left">group</th>', "baseline", "subject", "difference"],
-                (
-                    [
-                        f'<td class="wrap">{escape(str(item["id"])[:80])}</td>',
-                        f'<td class="wrap">{escape(str(item["group"])[:80])}</td>',
-                        wording.value(line.measure, before),
-                        wording.value(line.measure, after),
-                        wording.difference(line.measure, change, unit=False),
-                    ]
-                    for change, item, before, after in most
-                ),
-            )
-            yield "</details>"
+def _main_measures(evaluation: Evaluation) -> dict[str, Measure]:
+    """By suite, the first measure whose values of both sides items have."""
+    found: dict[str, Measure] = {}
+    for line in lines(evaluation.report):
+        has_items = line.measure.form in {"outcome", "mean"} and line.compared is not None
+        if has_items and line.subject["value"] is not None:
+            found.setdefault(line.suite, line.measure)
+    return found
 
 
-def _has_items(line: Line) -> bool:
-    return line.measure.form in {"outcome", "mean"} and line.compared is not None and line.subject["value"] is not None
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """One item whose value changed."""
+
+    item: str
+    group: str
+    before: float
+    after: float
+
+    @property
+    def size(self) -> float:
+        return self.after - self.before
+
+
+def _changes(evaluation: Evaluation, main: Mapping[str, Measure]) -> dict[str, tuple[int, int, list[_Change]]]:
+    """By suite how many items went up, how many down, and those that changed the most."""
+    if not main:
+        return {}
+    changes: dict[str, list[_Change]] = {suite: [] for suite in main}
+    for item in items_of(evaluation.folder, evaluation.report, main):
+        name = main[item["suite"]].name
+        before, after = item.get("baseline_values", {}).get(name), item["subject_values"].get(name)
+        if before is not None and after is not None and before != after:
+            changes[item["suite"]].append(_Change(str(item["id"]), str(item["group"]), before, after))
+    return {
+        suite: (
+            (up := sum(each.size > 0 for each in found)),
+            len(found) - up,
+            heapq.nsmallest(_MOST_ITEMS, found, key=lambda each: (-abs(each.size), each.item)),
+        )
+        for suite, found in changes.items()
+    }
+
+
+def _changed(measure: Measure, up: int, down: int, most: Sequence[_Change]) -> Iterable[str]:
+    yield f"<p>{up:,} items higher than the baseline, {down:,} lower.</p>"
+    if most:
+        yield "<details><summary>Items</summary>"
+        yield from table(
+            ["item", '<th class="left">group</th>', "baseline", "subject", "difference"],
+            (
+                [
+                    f'<td class="wrap">{escape(each.item[:_MOST_TEXT])}</td>',
+                    f'<td class="wrap">{escape(each.group[:_MOST_TEXT])}</td>',
+                    wording.value(measure, each.before),
+                    wording.value(measure, each.after),
+                    wording.difference(measure, each.size, unit=False),
+                ]
+                for each in most
+            ),
+        )
+        yield "</details>"
 
 
 # Verdicts, forecasts, surroundings

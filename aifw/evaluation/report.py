@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -250,23 +250,48 @@ def read(folder: Path) -> Evidence:
         InputInvalid: Something was cut off or edited, an item is there twice, or the items do not give what the report says.
     """
     report = read_report(folder)
+    items = list(items_of(folder, report))
+    _see_items(folder / ITEMS, report, items)
+    return Evidence(report, items)
+
+
+def items_of(
+    folder: Path, report: Mapping[str, Any], suites: Collection[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows of `items.jsonl` one after the other, so that a hundred thousand take no memory.
+
+    Args:
+        folder: Of an evaluation.
+        report: Content of its `report.json`.
+        suites: Only rows of these; default: all.
+
+    Raises:
+        InputInvalid: The file was cut off or edited.
+    """
     path = folder / ITEMS
+    left_out = tuple(
+        f'"suite": "{name}"}}\n'.encode() for name in report["suites"] if suites is not None and name not in suites
+    )
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != report["items_digest"]:
+                raise InputInvalid(f"{path} was cut off or edited: its content does not match the report", hint=_AGAIN)
+            file.seek(0)
+            for number, line in enumerate(file, 1):
+                # Keys are sorted, so the suite stands at the end, and what nobody asked for need not be parsed.
+                if not (left_out and line.endswith(left_out)):
+                    yield _item(path, number, line)
     except OSError as error:
         raise InputInvalid(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from error
-    if hashlib.sha256(content).hexdigest() != report["items_digest"]:
-        raise InputInvalid(f"{path} was cut off or edited: its content does not match the report", hint=_AGAIN)
-    items = []
-    for number, line in enumerate(content.splitlines(), 1):
-        try:
-            item = json.loads(line, parse_constant=_no_number)
-            _ = [item[key] for key in ("suite", "id", "group", "subject", "subject_values")]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputInvalid(f"line {number} of {path} is no item: {error!r}", hint=_AGAIN) from error
-        items.append(item)
-    _see_items(path, report, items)
-    return Evidence(report, items)
+
+
+def _item(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        item: dict[str, Any] = _DECODER.decode(line.decode())
+        _ = [item[key] for key in ("suite", "id", "group", "subject", "subject_values")]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputInvalid(f"line {number} of {path} is no item: {error!r}", hint=_AGAIN) from error
+    return item
 
 
 _AGAIN = "measure again, or take it from where it was made"
@@ -274,6 +299,9 @@ _AGAIN = "measure again, or take it from where it was made"
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _see_form(path: Path, report: Mapping[str, Any]) -> None:
