@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import UnionType
@@ -80,10 +81,14 @@ class _Execution:
 
 
 class KnownKeys:
-    """Marker in a field's metadata: its value is a mapping with some of these keys, though its type does not say so."""
+    """Marker in a field's metadata: its value is a mapping with some of these keys, though its type does not say so.
 
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
+    Args:
+        described: What each key means, by key.
+    """
+
+    def __init__(self, described: Mapping[str, str]) -> None:
+        self.described = described
 
 
 execution = _Execution()

@@ -74,6 +74,7 @@ def _kind(name: str) -> str:
 
 
 def _settings(settings: type[BaseModel], depth: int = 1) -> Iterator[str]:
+    from aifw.settings import KnownKeys
     from aifw.spec.documentation import attribute_docstrings, nested, type_words
 
     documented = attribute_docstrings(settings)
@@ -88,6 +89,12 @@ def _settings(settings: type[BaseModel], depth: int = 1) -> Iterator[str]:
         yield f"{margin}{style(written, 'name')}: {type_words(field)}; {default}"
         if name in documented:
             yield from _indented(documented[name], depth + 1)
+        keys = next((each for each in field.metadata if isinstance(each, KnownKeys)), None)
+        if keys is not None:
+            # Its values are of few forms, which the setting's own text tells, and of many names.
+            for key, meaning in keys.described.items():
+                yield f"{margin}  {style(key, 'name')}: {meaning}"
+            continue
         for each in nested(field.annotation):
             yield from _settings(each, depth + 1)
 

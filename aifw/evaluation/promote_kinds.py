@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from aifw.evaluation.guards import SETTINGS as GUARDS
 from aifw.evaluation.kinds import Evaluation
 from aifw.evaluation.measures import MEASURES, SUITES, suite_of
-from aifw.evaluation.requirements import Measures, Requirements, requirements
+from aifw.evaluation.requirements import Bounds, Measures, Requirements, requirements
 from aifw.hardware.machine import Machine
 from aifw.kind import ArtifactKind, Disagreement, Estimate, Forecast, History, InputFacts, Output, Standing
 from aifw.models.kinds import LanguageModelOutput
@@ -42,7 +42,7 @@ class PromoteSettings(Settings):
     require: Annotated[Requirements, Measures(MEASURES.values(), tasks=True, required=True)] = DEFAULT_REQUIREMENT
     """What the evidence must show, by measure: `better`, `{not_worse_by: 2%}` (points of a share, else a part of the incumbent's value),
     `{at_most: 80ms}` or `{at_least: 0.9}`. All of it must be met."""
-    guards: Annotated[Requirements, GUARDS] = Field(default_factory=dict)
+    guards: Annotated[Bounds, GUARDS] = Field(default_factory=dict)
     """Bounds of what a candidate may do however good it is, where the evidence carries the measure. Default: no held-out item was
     trained on, length within 25 % of the reference, duplicates and repetition at most 10 points above the incumbent, KL divergence at
     most 0.5 nats per token, entropy at least half of the incumbent's. `off` turns one off."""

@@ -145,18 +145,21 @@ _BY_UNIT: dict[str, type[Wanted]] = {
 }
 
 
-Requirements = dict[
-    str,
-    Literal["better", "off"]
-    | ShareRequirement
+_Values = (
+    ShareRequirement
     | NumberRequirement
     | DurationRequirement
     | SizeRequirement
     | AmountRequirement
     | ShareBounds
-    | NumberBounds,
-]
-"""What is asked for, by measure; annotated by `Measures`, which says what each of them takes."""
+    | NumberBounds
+)
+
+Requirements = dict[str, Literal["better"] | _Values | None]
+"""What is required, by measure; annotated by `Measures`, which says what each of them takes."""
+
+Bounds = dict[str, Literal["off"] | _Values | None]
+"""The same of what only has bounds."""
 
 TASKS = "tasks"
 _TASK = re.compile(r"[^/]+/[^/]+(/[^/]+)?")
@@ -179,7 +182,8 @@ class Measures(KnownKeys):
         self.tasks = tasks
         self.off = off
         self.required = required
-        super().__init__((*self.measures, *((TASKS,) if tasks else ())))
+        described = {name: _words(each) for name, each in self.measures.items()}
+        super().__init__(described | {TASKS: _TASK_WORDS} if tasks else described)
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         built = {each: handler.generate_schema(each) for each in dict.fromkeys(map(_takes, self.measures.values()))}
@@ -224,7 +228,7 @@ class Measures(KnownKeys):
             each.pop("title", None)
             taken = each["additionalProperties"] if name == TASKS else each
             taken["anyOf"] = _choices(taken)
-            each["description"] = _words(self.measures[name]) if name in self.measures else _TASK_WORDS
+            each["description"] = self.described[name]
         return written
 
 
@@ -264,7 +268,8 @@ _TASK_WORDS = "Measures of tasks of lm-evaluation-harness: `arc_easy/acc: better
 def _words(measure: Measure) -> str:
     """`P95 latency, in seconds; lower is better.`."""
     title = measure.title[:1].upper() + measure.title[1:]
-    unit = "" if measure.unit == "number" else f", in {measure.unit.replace('_', ' ')}"
+    words = measure.unit.replace("_", " ")
+    unit = "" if measure.unit == "number" or words in measure.title else f", in {words}"
     better = "" if measure.better == "neither" else f"; {measure.better} is better"
     return f"{title}{unit.replace('in share', 'a share')}{better}."
 

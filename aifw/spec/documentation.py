@@ -124,7 +124,7 @@ def _type(annotation: object) -> str:
     if origin is Literal:
         return " | ".join(f"`{each}`" for each in get_args(annotation))
     if origin in {Union, UnionType}:
-        return " or ".join(_type(each) for each in get_args(annotation) if each is not type(None))
+        return " or ".join(dict.fromkeys(_type(each) for each in get_args(annotation) if each is not type(None)))
     if origin in {list, tuple, set, frozenset}:
         return f"list of {_type(get_args(annotation)[0])}"
     if origin is dict:

@@ -327,7 +327,7 @@ def fields_at(settings: type[BaseModel], path: Path) -> list[str]:
                     below.extend(_models(field.annotation))
                     keys = next((each for each in field.metadata if isinstance(each, KnownKeys)), None)
                     if keys is not None and position == len(path) - 1:
-                        return list(keys.names)
+                        return list(keys.described)
         classes = below or classes
     return [field.alias or name for each in classes for name, field in each.model_fields.items()]
 

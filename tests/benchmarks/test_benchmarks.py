@@ -41,6 +41,17 @@ def test_plan_is_measured_beside_the_floor(tmp_path: Path) -> None:
     assert bound["met"] == (bound["value"] <= bound["at_most"])
 
 
+def test_gates_are_measured_by_the_real_gate() -> None:
+    found = _run("gates.py", "--replicates", "2", "--cycles", "3", "--candidates", "2", "--no-engine")
+    assert found["nothing"]["any promotion"].keys() == {"share", "low", "high", "count", "of"}
+    assert len(found["poisoned"]) == 4
+    for each in found["real"]:
+        assert each["gain"] == 2 * each["detectable"] > 0
+    assert found["checked by files"] >= 0
+    assert found["cycles"] == 2 * 3 + 4 * 2 + 7 * 2
+    assert len(found["bounds"]) == 1 + 4 + 7
+
+
 def test_overhead_is_measured_around_jobs_and_steps(tmp_path: Path) -> None:
     found = _run("overhead.py", "--jobs", "2", "--runs", "1", "--steps", "3", "--disk", str(tmp_path))
     assert "disk" in found["places"]

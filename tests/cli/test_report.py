@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluated import timed
+from evaluated import classified, timed
 
 from aifw.cli.report_facts import course, lines, of_folders, of_state
 from aifw.errors import UsageError
@@ -138,3 +138,27 @@ def test_the_course_of_a_measure(evaluated: Any) -> None:
         "latency_p95",
         "latency_p99",
     ]
+
+
+def test_what_a_run_evaluated_is_reported(shell: Any) -> None:
+    """From a spec through the engine to the report and a comparison of two runs."""
+    shell.write(
+        "datasets:\n"
+        "  new: {kind: predictions, path: new.jsonl, suite: classification}\n"
+        "  old: {kind: predictions, path: old.jsonl, suite: classification}\n"
+        "stages:\n"
+        "  check: {kind: evaluate, subject: new, baseline: old}\n"
+    )
+    for name, skill in (("old", 0.5), ("new", 0.6)):
+        (shell.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in classified(skill, 1)))
+    assert "Report: aifw report --open" in shell.aifw("apply").out
+    (shell.folder / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in classified(0.95, 2)))
+    shell.aifw("apply")
+    found = json.loads(shell.aifw("report", "--json").out)
+    assert [each["run"] for each in found["evaluations"]] == [1, 2]
+    assert all(re.fullmatch("[0-9a-f]{64}", each["spec"]) for each in found["evaluations"])
+    assert {each["kind"] for each in found["forecasts"]} == {"predictions", "evaluate"}
+    out = shell.aifw("compare", "1", "2").out
+    assert re.search(r"^   accuracy .* better$", out, re.MULTILINE)
+    shell.aifw("report", "--html", "page.html")
+    assert "Forecast against actual" in (shell.folder / "page.html").read_text()
