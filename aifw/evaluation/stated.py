@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aifw.evaluation import wording
 from aifw.evaluation.measures import Measure, named
 from aifw.evaluation.report import TIMED
 from aifw.job import Job
-from aifw.units import format_bytes, format_seconds
 
 _MOST_TOLD = 4
 """Measures that the sentence tells besides those of preference; one of each suite."""
@@ -66,16 +66,6 @@ def _told(suite: Mapping[str, Any], name: str, entry: Mapping[str, Any]) -> str:
 
 
 def _both(suite: Mapping[str, Any], name: str, measure: Measure) -> str:
-    after = _number(suite["subject"][name]["value"], measure)
+    after = wording.value(measure, suite["subject"][name]["value"])
     before = suite.get("baseline", {}).get(name, {}).get("value")
-    return after if before is None else f"{_number(before, measure)} → {after}"
-
-
-def _number(value: float, measure: Measure) -> str:
-    if measure.unit == "seconds":
-        return format_seconds(value)
-    if measure.unit == "bytes":
-        return format_bytes(value)
-    if measure.unit == "dollars":
-        return f"${value:,.4g}"
-    return f"{value:.3f}" if measure.unit in {"share", "nats"} or abs(value) < 100 else f"{value:,.1f}"
+    return after if before is None else f"{wording.value(measure, before)} → {after}"
