@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aifw.cli.colour import style
+from aifw.errors import InputInvalid
 
 if TYPE_CHECKING:
     from aifw.evaluation.targets import Entry, Goal, Measurement, Tracked
@@ -89,13 +90,16 @@ def _history(target: Target, store: Store | None) -> list[Measurement]:
 
 def _entries(folder: Path, facts: Mapping[str, Any]) -> dict[str, Entry]:
     """What an output measured: with intervals where it is an evaluation, as its facts say where it is not, or is gone."""
+    from aifw.evaluation.report import REPORT, read_report
     from aifw.evaluation.targets import entries_of, entries_of_facts
 
-    try:
-        report = json.loads((folder / "report.json").read_bytes())
-    except (OSError, ValueError):
+    if not (folder / REPORT).exists():
         return entries_of_facts(facts)
-    return {**entries_of_facts(facts), **entries_of(report)}
+    try:
+        return {**entries_of_facts(facts), **entries_of(read_report(folder))}
+    except InputInvalid:
+        # What was cut off or edited says nothing, and facts alone would say it without interval.
+        return {}
 
 
 def lines(found: Iterable[Tracked]) -> Iterable[str]:

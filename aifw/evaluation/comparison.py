@@ -17,9 +17,6 @@ from aifw.evaluation.measures import Measure, named, table
 from aifw.evaluation.suites import Row, Statistic, Suite
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from aifw.statistics import Comparison
 
 Outcome = Literal["better", "worse", "different", "inconclusive"]
@@ -98,20 +95,6 @@ class Side:
         notes = self.details.get("notes")
         said = notes.get(name) if isinstance(notes, Mapping) else None
         return str(said) if said else f"not defined for these {len(self.ids):,} items"
-
-    def mean_of(self, name: str) -> Statistic:
-        """The mean over the items that have a value, as a function of the weights of all rows."""
-        import numpy as np
-
-        there = np.array([name in values for values in self.values], np.float64)
-        numbers = np.array([values.get(name, 0.0) for values in self.values], np.float64)
-
-        def mean(weights: npt.NDArray[np.float64] | None) -> float:
-            each = there if weights is None else weights * there
-            total = float(each.sum())
-            return float(each @ numbers) / total if total > 0 else math.nan
-
-        return mean
 
 
 def measured(suite: Suite, rows: Sequence[Row], *, alpha: float = 0.05, seed: int = 0) -> dict[str, dict[str, Any]]:
@@ -333,17 +316,19 @@ def _compared(measure: Measure, before: Side, after: Side, alpha: float, seed: i
     for which, side in (("first", before), ("second", after)):
         if not _has(side, measure):
             return f"the {which} does not have it"
+    if why := before.suite.incomparable(before.rows, after.rows).get(name):
+        return why
     try:
         if measure.form == "statistic":
             result = _compared_statistics(before.statistics[name], after.statistics[name], before, name, alpha, seed)
         else:
             first, second = before.having(name), after.having(name)
             if first.keys() != second.keys():
-                result = _compared_statistics(before.mean_of(name), after.mean_of(name), before, name, alpha, seed)
-            else:
-                compare = statistics.compare if measure.form == "outcome" else statistics.compare_means
-                groups = {item: before.group_of[item] for item in first}
-                result = compare(first, second, groups, alpha=alpha, seed=seed)
+                # What one side leaves out may be just what it would get wrong.
+                return "not known for the same items on both sides"
+            compare = statistics.compare if measure.form == "outcome" else statistics.compare_means
+            groups = {item: before.group_of[item] for item in first}
+            result = compare(first, second, groups, alpha=alpha, seed=seed)
     except ValueError as error:
         return str(error)
     if isinstance(result, str):

@@ -119,6 +119,13 @@ def verdict_of(
     if digest == incumbent:
         said = f"{address} is what {settings.alias} points to; nothing to decide"
         return verdict | {"decision": "not_worse", "promote": False, "metrics": [], "summary": said}
+    for name, asked in settings.guards.items():
+        entry = findings.entry("subject", name)
+        if asked not in {None, "off"} and (entry is None or entry.get("value") is None):
+            raise InputInvalid(
+                f"guard `{name}` is set, and the evaluation does not measure it",
+                hint=f"add suite `{suite_of(name)}` to the evaluation, or remove the guard",
+            )
     found = gate.judge(
         findings,
         dict(requirements(settings.require)),

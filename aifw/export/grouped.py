@@ -39,8 +39,8 @@ def divisor(inputs: int, group_size: int) -> int:
     """Inputs that share a scale: the group size, a power of two below it, or all."""
     if inputs % group_size == 0:
         return group_size
-    power = inputs & -inputs
-    return min(power, group_size) if power >= 16 else inputs
+    power = min(inputs & -inputs, 1 << (group_size.bit_length() - 1))
+    return power if power >= 16 else inputs
 
 
 def quantised(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.float16], NDArray[np.float16]]:

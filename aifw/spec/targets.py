@@ -25,7 +25,7 @@ def resolve_targets(header: Header | None, resolver: Resolver) -> tuple[Target, 
             output = resolver.kind_of(reference).produces[reference.output]
             place: Path = ("targets", name, "measure" if settings.measure is not None else "formula")
             _check(_names(settings), output, place, resolver)
-            said = output.measures.get(settings.measure or "")
+            said = output.measures.get(_plain(settings.measure or ""))
             if better is None and said == "neither":
                 resolver.complain(
                     place,
@@ -47,10 +47,15 @@ def _names(settings: TargetSettings) -> Sequence[str]:
     return parse(settings.formula).names
 
 
+def _plain(name: str) -> str:
+    """A measure without what says which side of it is meant."""
+    return next((name.removeprefix(each) for each in _PREFIXES if name.startswith(each)), name)
+
+
 def _check(names: Sequence[str], output: type[Output], place: Path, resolver: Resolver) -> None:
     """See that an output whose measures are known has those that are asked for."""
     for name in names:
-        plain = next((name.removeprefix(each) for each in _PREFIXES if name.startswith(each)), name)
+        plain = _plain(name)
         if not output.measures or name in output.measures or plain in output.measures or "/" in name:
             continue
         from aifw.spec.wording import closest, shorten

@@ -308,6 +308,8 @@ def _trainable(job: Job[DpoSettings], course: Course) -> tuple[Any, Policy]:
     drop_in_adapter_only(model)
     if course.recompute:
         keep_inputs_only(model)
+        # What is computed again during the backward pass would meet the other attention.
+        policy = replace(policy, flexible=False)
     return model, policy
 
 

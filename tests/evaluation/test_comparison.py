@@ -224,3 +224,28 @@ def test_outcomes_in_a_word(measure: str, low: float, high: float, p: float, exp
 
 def test_p_values_are_adjusted_for_how_many_are_looked_at() -> None:
     assert adjusted({"a": {"p": 0.01}, "b": {"p": 0.04}, "c": {"p": None}}) == {"a": 0.02, "b": 0.04}
+
+
+def _answers(left_out: bool) -> list[dict[str, Any]]:
+    """Half of 200 answers are right; the others are wrong, or are left out."""
+    scored = {"log_probability": -9.0, "tokens": 4, "item_digest": "x"}
+    answer = {"references": ["yes"]}
+    rows = [{"id": f"i{place:03}", **scored, **answer, "answer": "yes" if place % 2 else "no"} for place in range(200)]
+    if left_out:
+        for row in rows[::2]:
+            del row["answer"], row["references"]
+    return rows
+
+
+def test_leaving_out_what_one_gets_wrong_is_no_gain() -> None:
+    found = compare_suite(find("language_model"), _answers(False), _answers(True))
+    for name in ("exact_match", "token_f1", "bleu"):
+        assert found[name]["p"] is None
+        assert found[name]["note"] == "not known for the same items on both sides"
+
+
+def test_perplexity_is_not_compared_across_tokenizers() -> None:
+    finer = [row | {"tokens": 8} for row in _answers(False)]
+    found = compare_suite(find("language_model"), _answers(False), finer)["perplexity"]
+    assert found["p"] is None
+    assert "different numbers of tokens" in found["note"]

@@ -138,6 +138,12 @@ def test_a_measure_the_evidence_lacks_is_named(tmp_path: Path) -> None:
 # One gate over several suites, through the real report
 
 
+def test_a_guard_that_is_set_and_cannot_be_looked_at_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputInvalid, match="guard `contamination` is set") as caught:
+        _judge(tmp_path, _evidence(tmp_path / "e", BETTER), guards={"contamination": {"at_most": 0}})
+    assert "suite `contamination`" in str(caught.value.hint)
+
+
 def _latencies(seconds: float, count: int = 200) -> list[dict[str, Any]]:
     return [{"id": f"r{number:04}", "seconds": seconds * (1 + 0.02 * (number % 10))} for number in range(count)]
 

@@ -52,7 +52,8 @@ def test_weights_on_a_grid_of_sixteen_levels_stay_on_it(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "size", "expected"), [(576, 32, 32), (96, 64, 32), (72, 32, 72), (48, 32, 16), (100, 32, 100)]
+    ("inputs", "size", "expected"),
+    [(576, 32, 32), (96, 64, 32), (72, 32, 72), (48, 32, 16), (100, 32, 100), (64, 48, 32), (1536, 80, 64)],
 )
 def test_a_row_is_cut_evenly(inputs: int, size: int, expected: int) -> None:
     assert divisor(inputs, size) == expected

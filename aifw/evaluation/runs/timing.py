@@ -56,6 +56,8 @@ class TimingRun:
     def measure(self, side: Side, items: Items) -> None:
         """Answer all requests, first alone and then, once there are two, in turn."""
         if self._alone:
+            # What it takes to load a model and to get going is not what a request takes.
+            self._warm_up([(side, items)], 0)
             with consumption() as taken:
                 rows = self._answered([(side, items)], 0)[side.name]
             self._requests[side.name] = rows
@@ -68,9 +70,20 @@ class TimingRun:
             }
         self._opened.append((side, items))
         if self._in_turn and len(self._opened) == 2:
+            self._warm_up(self._opened, self._each * self._alone)
             self._requests = self._answered(self._opened, self._each * self._alone)
             # The first was let go of when its turn was over, and is here once more.
             self._opened[0][0].close()
+
+    def _warm_up(self, sides: Sequence[tuple[Side, Items]], before: int) -> None:
+        """Load what is not there yet, and have each side answer some requests, in turn, that nobody times."""
+        options = self._options
+        with quiet():
+            ready = [(side, side.decoder, items.prompts(options.requests, options.max_tokens)) for side, items in sides]
+            for number in range(-options.warm_up, 0):
+                sides[-1][0].tell(before + options.warm_up + number)
+                for side, decoder, prompts in ready[::-1] if number % 2 else ready:
+                    _timed(decoder, prompts[number % len(prompts)], options.max_tokens, side.ends)
 
     def _answered(self, sides: Sequence[tuple[Side, Items]], before: int) -> dict[str, list[dict[str, Any]]]:
         """Rows of the requests of each side, which take turns in being first."""
@@ -79,13 +92,11 @@ class TimingRun:
         chosen = sides[0][1].chosen(options.requests)
         rows: dict[str, list[dict[str, Any]]] = {side.name: [] for side, _ in sides}
         with quiet():
-            for number in range(-options.warm_up, options.requests or len(chosen)):
+            for number in range(options.requests or len(chosen)):
                 sides[-1][0].tell(before + options.warm_up + number)
                 at, again = number % len(chosen), number // len(chosen)
                 for side, items in sides[::-1] if number % 2 else sides:
                     timed = _timed(side.decoder, prompts[side.name][at], options.max_tokens, side.ends)
-                    if number < 0:
-                        continue
                     identity = items.identified(chosen[at])
                     if again:
                         # No item of its own, so nothing that could change under its id.

@@ -51,6 +51,9 @@ class Suite(Protocol):
         `notes` in it, where it is there, says by measure why a value is not defined: `too few: 212 of 1,000`.
         """
 
+    def incomparable(self, before: Sequence[Row], after: Sequence[Row]) -> dict[str, str]:
+        """Measures of the form `statistic` that two subjects' rows of the same items, in the same order, cannot be compared by, and why."""
+
 
 class Defaults:
     """Defaults for suites without some of the forms."""
@@ -64,6 +67,10 @@ class Defaults:
         return {}
 
     def details(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """None."""
+        return {}
+
+    def incomparable(self, before: Sequence[Row], after: Sequence[Row]) -> dict[str, str]:
         """None."""
         return {}
 

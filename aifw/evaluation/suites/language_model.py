@@ -88,6 +88,15 @@ class LanguageModel(Defaults):
             found["bleu"] = _bleu(rows)
         return found
 
+    def incomparable(self, before: Sequence[Row], after: Sequence[Row]) -> dict[str, str]:
+        """Perplexity is per token, so both must have cut every text into as many; and both must have answered the same items."""
+        found = {}
+        if [row.get("tokens") for row in before] != [row.get("tokens") for row in after]:
+            found["perplexity"] = "the two cut the same items into different numbers of tokens, and it is per token"
+        if [has(row, "answer") for row in before] != [has(row, "answer") for row in after]:
+            found["bleu"] = "not known for the same items on both sides"
+        return found
+
     def details(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Numbers of items and tokens behind the measures, and how BLEU was computed."""
         scored = [row for row in rows if has(row, "log_probability")]
