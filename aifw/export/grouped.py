@@ -62,8 +62,11 @@ def quantised(weights: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[
         each = weights[part].astype(np.float32)
         low = np.minimum(each.min(-1, keepdims=True), 0)
         width = np.maximum(each.max(-1, keepdims=True), 0) - low
-        # A step too small for half precision is the smallest one it has.
-        scale = np.maximum((width / _LEVELS).astype(np.float16), np.finfo(np.float16).smallest_subnormal)
+        scale = (width / _LEVELS).astype(np.float16)
+        # Half precision is coarse below its normal numbers; a step rounded down there would leave the ends of the range outside.
+        coarse = (scale < np.finfo(np.float16).tiny) & (scale.astype(np.float32) * _LEVELS < width)
+        scale = np.where(coarse, np.nextafter(scale, np.float16(1)), scale)
+        scale = np.maximum(scale, np.finfo(np.float16).smallest_subnormal)
         zero = (-low / scale.astype(np.float32)).astype(np.float16)
         each /= scale.astype(np.float32)
         each += zero.astype(np.float32)

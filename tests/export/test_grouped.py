@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as some
 from hypothesis.extra.numpy import arrays
 
@@ -29,6 +29,8 @@ def read(codes: Any, zeros: Any, scales: Any) -> Any:
 
 
 @given(WEIGHTS)
+@example(np.full((1, 1, 16), 0.00047497, np.float32))
+@example(np.full((1, 1, 16), 1e-6, np.float32))
 def test_no_weight_moves_by_more_than_a_step(weights: Any) -> None:
     codes, zeros, scales = quantised(weights)
     assert np.isfinite(zeros).all()
