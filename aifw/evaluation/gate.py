@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from aifw.errors import InputInvalid
+from aifw.evaluation.comparison import as_entry
 from aifw.evaluation.guards import Alarm, look_at
 from aifw.evaluation.measures import Measure, named, suite_of
 from aifw.evaluation.requirements import Requirement
@@ -269,19 +270,7 @@ def _required(wanted: Requirement) -> Any:
 
 def _numbers(result: Comparison | None, asked: _Asked) -> dict[str, Any]:
     if result is not None:
-        return {
-            "before": result.before,
-            "after": result.after,
-            "difference": result.difference,
-            "low": result.low,
-            "high": result.high,
-            "n": result.n,
-            "groups": result.groups,
-            "p": result.p,
-            "detectable": result.detectable,
-            "needed": result.needed,
-            "method": result.method,
-        }
+        return as_entry(result)
     entry = asked.ours
     return {
         "before": asked.theirs.get("value") if asked.theirs is not None else None,

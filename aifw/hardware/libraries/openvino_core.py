@@ -2,7 +2,7 @@
 
 On a processor with AMX, each Core that computes on it gives the thread it is first used on an alternate stack for signals, and frees that
 stack when it goes, also where a Core made later has put it back meanwhile. The next signal then ends the process. One Core that
-stays is enough for everything; whoever needs another, as libraries do, makes it while this one is there.
+stays is enough for everything. Another, as libraries make for a call, does no harm if it goes before the next one is made.
 """
 
 from __future__ import annotations
